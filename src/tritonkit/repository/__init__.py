@@ -1,0 +1,1 @@
+"""The model repository: config.pbtxt and the files around it, read and written."""

@@ -1,0 +1,117 @@
+"""KServe v2 over HTTP with binary tensors, the server's side: bytes ⇄ numpy.
+
+The protocol: a JSON header, then the raw bytes of each binary tensor in the header's order;
+the HTTP header Inference-Header-Content-Length says where the JSON ends.
+Source: https://github.com/kserve/open-inference-protocol and Triton's binary data extension.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
+
+from tritonkit.errors import InputError
+from tritonkit.signature import DataType, data_type, data_type_of
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """A decoded request. outputs: name → whether it wants binary; empty means all outputs."""
+
+    id: str
+    inputs: dict[str, np.ndarray]
+    outputs: dict[str, bool]
+    binary_by_default: bool
+
+
+def decode_request(body: bytes, header_length: str | None) -> InferRequest:
+    """The request in an HTTP body. InputError says what is wrong with it."""
+    try:
+        split = len(body) if header_length is None else int(header_length)
+        header = json.loads(body[:split])
+        binary = memoryview(body)[split:]
+        inputs: dict[str, np.ndarray] = {}
+        for tensor in header["inputs"]:
+            size = tensor.get("parameters", {}).get("binary_data_size")
+            if size is None:
+                array = _from_json(tensor)
+            else:
+                array = _from_bytes(tensor, binary[:size])
+                binary = binary[size:]
+            inputs[tensor["name"]] = array
+        if len(binary):
+            raise InputError(f"{len(binary)} bytes more than the inputs declare")
+        parameters = header.get("parameters", {})
+        outputs = {
+            o["name"]: bool(o.get("parameters", {}).get("binary_data", False))
+            for o in header.get("outputs", [])
+        }
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"not a KServe v2 inference request: {error!r}") from error
+    return InferRequest(
+        str(header.get("id", "")),
+        inputs,
+        outputs,
+        bool(parameters.get("binary_data_output", False)),
+    )
+
+
+def encode_response(
+    model: str, request: InferRequest, outputs: Mapping[str, np.ndarray]
+) -> tuple[bytes, int | None]:
+    """The HTTP body that answers `request`, and the length of its JSON header if bytes follow."""
+    tensors: list[dict[str, Any]] = []
+    chunks: list[bytes] = []
+    for name, array in outputs.items():
+        dtype = data_type_of(array)
+        tensor: dict[str, Any] = {"name": name, "datatype": dtype.name, "shape": array.shape}
+        if request.outputs.get(name, request.binary_by_default):
+            chunk = _to_bytes(array, dtype)
+            tensor["parameters"] = {"binary_data_size": len(chunk)}
+            chunks.append(chunk)
+        else:
+            tensor["data"] = _to_json(array)
+        tensors.append(tensor)
+    answer = {"model_name": model, "model_version": "1", "outputs": tensors}
+    if request.id:
+        answer["id"] = request.id
+    header = json.dumps(answer, separators=(",", ":")).encode()
+    return b"".join((header, *chunks)), len(header) if chunks else None
+
+
+def _from_bytes(tensor: Mapping[str, Any], data: memoryview) -> np.ndarray:
+    dtype = data_type(tensor["datatype"])
+    if dtype.name == "BYTES":
+        flat = deserialize_bytes_tensor(bytes(data))
+    else:
+        flat = np.frombuffer(data, dtype.numpy)
+    return np.asarray(flat).reshape(tensor["shape"])
+
+
+def _from_json(tensor: Mapping[str, Any]) -> np.ndarray:
+    dtype = data_type(tensor["datatype"])
+    array = np.array(tensor["data"], dtype=dtype.numpy).reshape(tensor["shape"])
+    if dtype.name == "BYTES":
+        flat = [v.encode() if isinstance(v, str) else v for v in array.ravel()]
+        array = np.array(flat, dtype=np.object_).reshape(array.shape)
+    return array
+
+
+def _to_bytes(array: np.ndarray, dtype: DataType) -> bytes:
+    if dtype.name == "BYTES":
+        packed = serialize_byte_tensor(array.astype(np.object_))
+        return bytes(packed.item()) if packed.size else b""
+    return array.tobytes()
+
+
+def _to_json(array: np.ndarray) -> list[Any]:
+    if array.dtype.kind in "OS":
+        return [v.decode() if isinstance(v, bytes) else v for v in array.ravel().tolist()]
+    return list(array.ravel().tolist())

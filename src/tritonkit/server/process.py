@@ -1,0 +1,110 @@
+"""One server process: start it, wait until it is ready, end it and all of its children."""
+
+from __future__ import annotations
+
+import ctypes
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from tritonkit.errors import ServerError
+
+_PR_SET_PDEATHSIG = 1
+
+
+class ServerProcess:
+    """A child process whose output goes to a log, and that never outlives the kit.
+
+    It runs in a process group of its own: Ctrl-C reaches only the kit, which then ends the
+    server in order. If the kit itself is killed, the kernel sends the server SIGTERM.
+    """
+
+    def __init__(self, argv: Sequence[str], *, env: dict[str, str], log: Path, cpus: Sequence[int]):
+        self._libc = ctypes.CDLL(None)
+        self._cpus = set(cpus)
+        self._parent = os.getpid()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                list(argv),
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+                preexec_fn=self._in_child,
+            )
+
+    def _in_child(self) -> None:
+        if sys.platform != "linux":  # neither call exists elsewhere
+            return
+        self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != self._parent:  # the kit died before the line above
+            os._exit(1)
+        if self._cpus:
+            os.sched_setaffinity(0, self._cpus)
+
+    def pids(self) -> list[int]:
+        """The process and its descendants that are alive."""
+        try:
+            process = psutil.Process(self._process.pid)
+            return [process.pid, *(c.pid for c in process.children(recursive=True))]
+        except psutil.NoSuchProcess:
+            return []
+
+    def wait(self) -> int:
+        """Block until it ends; returns its exit status."""
+        return self._process.wait()
+
+    def exit_status(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def wait_ready(self, address: str, timeout_s: float) -> bool:
+        """Poll KServe's readiness at host:port until it says yes.
+
+        False if the process ended first. ServerError if it is still not ready after timeout_s.
+        """
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                return False
+            connection = http.client.HTTPConnection(address, timeout=2)
+            try:
+                connection.request("GET", "/v2/health/ready")
+                if connection.getresponse().status == 200:
+                    return True
+            except (OSError, http.client.HTTPException):
+                pass
+            finally:
+                connection.close()
+            time.sleep(0.02)
+        raise ServerError(f"the server at {address} was not ready after {timeout_s:.0f} s")
+
+    def stop(self, grace_s: float) -> None:
+        """SIGTERM, then SIGKILL for what is still there after grace_s, children included."""
+        family = [p for pid in self.pids() if (p := _process(pid)) is not None]
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        _, alive = psutil.wait_procs([p for p in family if p.pid != self._process.pid], timeout=2)
+        for process in alive:
+            process.kill()
+
+
+def _process(pid: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
