@@ -7,10 +7,11 @@
     │   └── PortInUseError         a port that something else listens on
     ├── CheckFailedError           exit 1: a check was made and did not pass
     ├── SetupError                 exit 1: the embedded Triton cannot be had or run here
-    └── ServerError                exit 1: a server did not start, died, or answered nonsense
+    ├── ServerError                exit 1: a server did not start, died, or answered nonsense
+    └── RequestError               exit 1: one request failed; has a `kind`
 
-A message is one line: the thing, what was expected, the remedy. A failed *request* is not an
-error but data: a `Sample` with an error kind.
+A message is one line: the thing, what was expected, the remedy. Under load a failed request is
+not an error but data: a `Sample` with the RequestError's kind.
 """
 
 from __future__ import annotations
@@ -50,3 +51,14 @@ class SetupError(TritonkitError):
 
 class ServerError(TritonkitError):
     """A server did not start, died, or answered something that no server should."""
+
+
+class RequestError(TritonkitError):
+    """One request failed.
+
+    kind: `http_<status>`, `timeout`, `refused`, `closed` or `protocol`.
+    """
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.kind = kind

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -102,6 +103,13 @@ class ModelSignature:
             t for t in (*self.inputs, *self.outputs) if not t.shape or isinstance(t.shape[0], int)
         )
 
+    def to_json(self) -> dict[str, list[dict[str, object]]]:
+        """`{"inputs": [{"name", "dtype", "shape"}], "outputs": […]}`, ready for `json.dumps`."""
+        return {
+            side: [{"name": t.name, "dtype": t.dtype.name, "shape": list(t.shape)} for t in tensors]
+            for side, tensors in (("inputs", self.inputs), ("outputs", self.outputs))
+        }
+
     def require_batch_axis(self, model: str) -> None:
         """ModelError unless every tensor has a dynamic leading dimension."""
         for tensor in self.without_batch_axis():
@@ -151,4 +159,21 @@ def _tensor_spec(path: Path, value: onnx.ValueInfoProto) -> TensorSpec:
         d.dim_value if d.HasField("dim_value") else d.dim_param or f"{value.name}_dim_{i}"
         for i, d in enumerate(tensor.shape.dim)
     )
-    return TensorSpec(value.name, data_type(onnx.TensorProto.DataType.Name(tensor.elem_type)), shape)
+    dtype = data_type(onnx.TensorProto.DataType.Name(tensor.elem_type))
+    return TensorSpec(value.name, dtype, shape)
+
+
+def read_metadata(metadata: Mapping[str, Any]) -> ModelSignature:
+    """The signature in a server's KServe v2 model metadata. Dynamic dimensions get a name."""
+
+    def specs(tensors: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
+        return tuple(
+            TensorSpec(
+                t["name"],
+                data_type(t["datatype"]),
+                tuple(f"dim_{i}" if int(d) < 0 else int(d) for i, d in enumerate(t["shape"])),
+            )
+            for t in tensors
+        )
+
+    return ModelSignature(specs(metadata["inputs"]), specs(metadata["outputs"]))

@@ -89,16 +89,23 @@ class ServerProcess:
         raise ServerError(f"the server at {address} was not ready after {timeout_s:.0f} s")
 
     def stop(self, grace_s: float) -> None:
-        """SIGTERM, then SIGKILL for what is still there after grace_s, children included."""
+        """SIGTERM, then SIGKILL for what is still there after grace_s, children included.
+
+        With a grace of 0 it is SIGKILL at once.
+        """
         family = [p for pid in self.pids() if (p := _process(pid)) is not None]
         if self._process.poll() is None:
-            self._process.terminate()
             try:
-                self._process.wait(grace_s)
+                if grace_s > 0:
+                    self._process.terminate()
+                    self._process.wait(grace_s)
             except subprocess.TimeoutExpired:
+                pass
+            finally:  # a second Ctrl-C lands here too
                 self._process.kill()
                 self._process.wait()
-        _, alive = psutil.wait_procs([p for p in family if p.pid != self._process.pid], timeout=2)
+        children = [p for p in family if p.pid != self._process.pid]
+        _, alive = psutil.wait_procs(children, timeout=min(grace_s, 2.0))
         for process in alive:
             process.kill()
 

@@ -1,0 +1,41 @@
+# make setup    a .venv from exact pins, and the embedded Triton in the kit's own cache
+# make compare  set up, export the examples, then measure: does batching pay?
+# make test     set up, then everything that CI runs
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+MODELS := exports/.packaged
+
+.PHONY: setup models compare test lint clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "error: %s is Python %d.%d; tritonkit needs 3.11 to 3.13: make setup PYTHON=python3.12" % (sys.executable, *v))'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[examples,dev]'
+	$(BIN)/tritonkit setup
+	@touch $(READY)
+
+models: $(MODELS)
+
+$(MODELS): | $(READY)
+	$(BIN)/python scripts/export_and_package.py
+	@touch $(MODELS)
+
+compare: $(READY) $(MODELS)
+	$(BIN)/python scripts/compare.py
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest -q
+
+clean:
+	rm -rf $(VENV) exports results model_repository/*/[0-9]* model_repository/*/payloads.npz

@@ -1,0 +1,1 @@
+"""The comparison: start each arm, load it, certify what ran, decide."""

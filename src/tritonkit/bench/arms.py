@@ -1,0 +1,69 @@
+"""The arms of a comparison: the same model under three ways of serving it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+from tritonkit.bench.result import ArmName
+from tritonkit.errors import InputError
+from tritonkit.repository.config import DynamicBatching, ModelConfig
+from tritonkit.repository.layout import write_variant
+from tritonkit.server.baseline import OrtBaseline
+from tritonkit.server.embedded import EmbeddedTriton
+from tritonkit.server.interface import Server
+
+# From the simplest to run to the most involved: the order in which a verdict prefers them.
+ARMS: tuple[ArmName, ...] = ("ort_baseline", "triton_unbatched", "triton_batched")
+
+
+def arm_config(arm: ArmName, packaged: ModelConfig, threads: int, instances: int) -> ModelConfig:
+    """The packaged config as this arm runs it. Only threads, instances and scheduler differ.
+
+    For the baseline `instances` are the runs that its one session makes at a time.
+    """
+    batching = packaged.dynamic_batching or DynamicBatching()
+    return replace(
+        packaged,
+        intra_op_threads=threads,
+        instances=instances,
+        dynamic_batching=batching if arm == "triton_batched" else None,
+    )
+
+
+def require_batchable(config: ModelConfig) -> None:
+    """InputError for a model whose config leaves batching nothing to do."""
+    if config.max_batch_size < 2:
+        raise InputError(
+            f"model '{config.name}' has max_batch_size {config.max_batch_size}, so there is no "
+            "batching to compare; package it with --max-batch-size 2 or more"
+        )
+
+
+def arm_server(
+    arm: ArmName,
+    repository: Path,
+    config: ModelConfig,
+    work: Path,
+    log: Path,
+    cpus: Sequence[int],
+) -> AbstractContextManager[Server]:
+    """The arm's server, to be entered. It serves a variant of the repository, made in `work`."""
+    write_variant(repository, config.name, config, work)
+    if arm == "ort_baseline":
+        return OrtBaseline(work, config.name, log=log, cpus=cpus)
+    return EmbeddedTriton(work, log=log, cpus=cpus, drain=False)
+
+
+def tuning_candidates(cpus: int) -> tuple[tuple[int, int], ...]:
+    """(threads, instances) to try on so many CPUs, each using all of them but the last.
+
+    All threads on one run; one thread for each of many runs; half and half; and a single
+    thread, which leaves CPU to the rest of the server.
+    """
+    candidates = [(cpus, 1), (1, cpus), (1, 1)]
+    if cpus >= 4:
+        candidates.insert(1, (cpus // 2, 2))
+    return tuple(dict.fromkeys(candidates))

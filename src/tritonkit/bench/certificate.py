@@ -1,0 +1,108 @@
+"""The certificate of an arm: what the server says that it ran, and the refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+
+from tritonkit.bench.result import ArmName, Certificate
+from tritonkit.client.http import HttpConnection
+from tritonkit.errors import CheckFailedError
+from tritonkit.repository.config import ModelConfig
+from tritonkit.server.interface import Server
+from tritonkit.stats.scrape import ServerCounters, read_session_info
+
+
+def certify(
+    arm: ArmName, server: Server, asked: ModelConfig, counters: ServerCounters
+) -> Certificate:
+    """Read back from the live server what it runs, and compare it with what was asked.
+
+    counters: what the server counted over the arm's measured levels. CheckFailedError if the
+    server runs other threads, instances or scheduler than asked, or if an unbatched arm put
+    two requests into one run.
+    """
+    http = HttpConnection(server.endpoints.http)
+    try:
+        effective = http.model_config(asked.name)
+    finally:
+        http.close()
+    threads = int(effective["parameters"]["intra_op_thread_count"]["string_value"])
+    instances = sum(int(g.get("count", 1)) for g in effective["instance_group"])
+    versions = {effective["parameters"].get("onnxruntime_version", {}).get("string_value")}
+    statements = []
+    sessions = list(_sessions(server, asked.name))
+    if sessions:
+        versions = {s["onnxruntime"] for s in sessions}
+        _require(arm, "sessions", len(sessions), instances)
+        for session in sessions:
+            _require(arm, "threads of a session", int(session["intra_op_threads"]), threads)
+        statements.append(f"{len(sessions)} session(s) report {threads} thread(s) each")
+    _require(arm, "threads", threads, asked.intra_op_threads)
+    _require(arm, "instances", instances, asked.instances)
+    _require(
+        arm, "dynamic batching", "dynamic_batching" in effective, asked.dynamic_batching is not None
+    )
+    statements.append(_batching_statement(arm, effective, counters))
+    cpu_set = sorted({c for pid in server.pids() for c in _affinity(pid)})
+    return Certificate(
+        effective_config=effective,
+        ort_version=next(iter(versions)) if len(versions) == 1 else None,
+        threads=threads,
+        instances=instances,
+        cpu_set=tuple(cpu_set),
+        mean_batch=counters.mean_batch,
+        batch_histogram={str(rows): n for rows, n in counters.batches.items()},
+        requests=counters.requests,
+        executions=counters.executions,
+        statements=tuple(statements),
+    )
+
+
+def _batching_statement(
+    arm: ArmName, effective: Mapping[str, Any], counters: ServerCounters
+) -> str:
+    if arm == "triton_batched":
+        delay = effective["dynamic_batching"].get("max_queue_delay_microseconds", 0)
+        return (
+            f"dynamic batching is on: max_batch_size {effective['max_batch_size']}, "
+            f"max_queue_delay {delay} µs; {counters.requests} requests in "
+            f"{counters.executions} executions"
+        )
+    if counters.executions < counters.requests:
+        raise CheckFailedError(
+            f"{arm}: {counters.requests} requests ran in {counters.executions} executions, so "
+            "some shared a batch and the arm is not unbatched; the comparison is not published"
+        )
+    return (
+        f"no multi-request batch ran: {counters.executions} executions for "
+        f"{counters.requests} requests"
+    )
+
+
+def _sessions(server: Server, model: str) -> list[Mapping[str, str]]:
+    """What the embedded backend's sessions say of themselves; the baseline has its config."""
+    if server.endpoints.metrics is None:
+        return []
+    metrics = HttpConnection(server.endpoints.metrics)
+    try:
+        return list(read_session_info(metrics.get_text("/metrics"), model))
+    finally:
+        metrics.close()
+
+
+def _affinity(pid: int) -> list[int]:
+    try:
+        return list(psutil.Process(pid).cpu_affinity())
+    except (psutil.NoSuchProcess, AttributeError):  # it ended; or a system without affinity
+        return []
+
+
+def _require(arm: str, what: str, found: object, asked: object) -> None:
+    if found != asked:
+        raise CheckFailedError(
+            f"{arm}: the server runs {what} = {found}, asked was {asked}; "
+            "the comparison is not published"
+        )

@@ -1,0 +1,125 @@
+"""From measured arms to a decision, in one plain sentence. Batching must earn its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tritonkit.bench.result import ArmResult, Choice, LevelRecord, Verdict
+from tritonkit.stats.latency import LevelStats
+
+MUST_GAIN = 1.2
+"""A more involved arm is chosen only if it sustains at least this multiple of a simpler one.
+
+Less than that is within what a busy machine does to a short run, and not worth running Triton
+or a scheduler for.
+"""
+
+LABELS: Mapping[Choice, str] = {
+    "ort_baseline": "one ONNX Runtime session",
+    "triton_unbatched": "Triton without batching",
+    "triton_batched": "Triton with dynamic batching",
+}
+
+
+def holds_budget(stats: LevelStats, slo_p99_ms: float) -> bool:
+    """No errors, and p99 within the budget.
+
+    In an open loop latency counts from the intended start, so a server that falls behind the
+    rate cannot hold a p99 for longer than the budget itself.
+    """
+    return stats.errors == 0 and stats.p99_ms is not None and stats.p99_ms <= slo_p99_ms
+
+
+def capacity(levels: Sequence[LevelRecord]) -> float:
+    """The highest rate of any level that holds the budget; 0 if none does."""
+    return max((level.achieved_rps for level in levels if level.holds_slo), default=0.0)
+
+
+def decide(arms: Sequence[ArmResult], slo_p99_ms: float, rate_rps: float | None) -> Verdict:
+    """The simplest arm that does the job. arms: from the simplest to the most involved.
+
+    With a rate, the first arm that holds it within the budget. Without, the first arm that no
+    more involved one beats by MUST_GAIN or more.
+    """
+    if rate_rps is not None:
+        return _decide_for_rate(arms, slo_p99_ms, rate_rps)
+    best = max(arms, key=lambda a: a.capacity_rps)
+    if best.capacity_rps == 0:
+        lowest = min(
+            (level.p99_ms for a in arms for level in a.levels if level.p99_ms is not None),
+            default=None,
+        )
+        found = "no request succeeded" if lowest is None else f"the lowest p99 was {lowest:.1f} ms"
+        return Verdict(
+            "none", f"No arm keeps p99 within {slo_p99_ms:g} ms at any load tried; {found}.", None
+        )
+    chosen = next(a for a in arms if a.capacity_rps * MUST_GAIN > best.capacity_rps)
+    simpler = arms[: arms.index(chosen)]
+    others = [a for a in arms if a is not chosen]
+    within = f"within p99 {slo_p99_ms:g} ms"
+    if chosen.name == "triton_batched":
+        because = (
+            f"Dynamic batching sustains {chosen.capacity_rps:.0f} requests/s {within}, "
+            f"{_against(chosen, simpler)}."
+        )
+    else:
+        batched = next((a for a in arms if a.name == "triton_batched"), None)
+        lead = "Batching does not pay: " if batched else ""
+        because = (
+            f"{lead}{LABELS[chosen.name]} sustains {chosen.capacity_rps:.0f} requests/s {within}, "
+            f"{_beside(others)}, and less than {MUST_GAIN:g}× more is not worth the extra parts."
+        )
+    return Verdict(chosen.name, because, _settings(chosen))
+
+
+def _decide_for_rate(arms: Sequence[ArmResult], slo_p99_ms: float, rate_rps: float) -> Verdict:
+    for arm in arms:
+        level = _level_at(arm, rate_rps)
+        if level is not None and level.holds_slo:
+            failed = arms[: arms.index(arm)]
+            tail = f"; {', '.join(LABELS[a.name] for a in failed)} did not" if failed else ""
+            simplest = "" if failed else ", and it is the simplest to run"
+            return Verdict(
+                arm.name,
+                f"{LABELS[arm.name].capitalize()} holds {rate_rps:g} requests/s at p99 "
+                f"{level.p99_ms:.1f} ms, within the budget of {slo_p99_ms:g} ms{simplest}{tail}.",
+                _settings(arm),
+            )
+    best = max(arms, key=lambda a: a.capacity_rps)
+    return Verdict(
+        "none",
+        f"No arm holds {rate_rps:g} requests/s within p99 {slo_p99_ms:g} ms; the most that was "
+        f"sustained is {best.capacity_rps:.0f} requests/s, by {LABELS[best.name]}.",
+        None,
+    )
+
+
+def _level_at(arm: ArmResult, rate_rps: float) -> LevelRecord | None:
+    return next((x for x in arm.levels if x.mode == "open" and x.offered == rate_rps), None)
+
+
+def _against(chosen: ArmResult, simpler: Sequence[ArmResult]) -> str:
+    parts = []
+    for arm in simpler:
+        if arm.capacity_rps:
+            ratio = chosen.capacity_rps / arm.capacity_rps
+            parts.append(f"{ratio:.1f}× {LABELS[arm.name]} ({arm.capacity_rps:.0f})")
+        else:
+            parts.append(f"where {LABELS[arm.name]} never kept the budget")
+    return " and ".join(parts)
+
+
+def _beside(others: Sequence[ArmResult]) -> str:
+    return " and ".join(f"{LABELS[a.name]} {a.capacity_rps:.0f}" for a in others)
+
+
+def _settings(arm: ArmResult) -> dict[str, int]:
+    config = arm.certificate.effective_config
+    batching = config.get("dynamic_batching", {})
+    settings = {"threads": arm.certificate.threads, "instances": arm.certificate.instances}
+    if arm.name == "triton_batched":
+        settings |= {
+            "max_batch_size": int(config["max_batch_size"]),
+            "max_queue_delay_us": int(batching.get("max_queue_delay_microseconds", 0)),
+        }
+    return settings

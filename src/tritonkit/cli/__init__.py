@@ -1,0 +1,63 @@
+"""The `tritonkit` command. One file per verb; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import click
+
+from tritonkit.cli.compare import compare
+from tritonkit.cli.examples import examples
+from tritonkit.cli.export import export
+from tritonkit.cli.package import package
+from tritonkit.cli.serve import serve
+from tritonkit.cli.setup import setup
+from tritonkit.errors import TritonkitError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tritonkit")
+def cli() -> None:
+    """Take a PyTorch or ONNX model to NVIDIA Triton.
+
+    Do not batch until a measurement shows that you are throughput-bound:
+    `tritonkit compare MODEL` makes that measurement.
+    """
+
+
+for command in (setup, examples, export, package, serve, compare):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The console script."""
+    run(sys.argv[1:])
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run one command. Foreseen failures are one line on stderr and exit code 1 or 2."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        cli.main(list(arguments), prog_name="tritonkit", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except TritonkitError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:  # no space, no permission: the system's words name the file
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    """SIGTERM ends the kit as an exception does, so that servers and temporary files end too."""
+    sys.exit(128 + signum)

@@ -1,0 +1,104 @@
+"""tritonkit serve: the embedded Triton, or another arm of the comparison, in the foreground."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tritonkit.errors import InputError, ServerError
+
+if TYPE_CHECKING:
+    from tritonkit.server.baseline import OrtBaseline
+    from tritonkit.server.embedded import EmbeddedTriton
+
+_port = click.IntRange(0, 65535)
+
+
+@click.command()
+@click.option(
+    "--repository",
+    type=click.Path(path_type=Path),
+    default=Path("model_repository"),
+    show_default=True,
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--http-port", type=_port, default=8000, show_default=True, help="0: any free one.")
+@click.option("--grpc-port", type=_port, default=8001, show_default=True, help="0: any free one.")
+@click.option("--metrics-port", type=_port, default=8002, show_default=True, help="0: any free.")
+@click.option(
+    "--arm",
+    type=click.Choice(["triton_batched", "triton_unbatched", "ort_baseline"]),
+    default="triton_batched",
+    show_default=True,
+    help="As configured; the same without a scheduler; or one ONNX Runtime session.",
+)
+@click.option("--model", help="The model that ort_baseline serves.")
+def serve(
+    repository: Path,
+    host: str,
+    http_port: int,
+    grpc_port: int,
+    metrics_port: int,
+    arm: str,
+    model: str | None,
+) -> None:
+    """Serve a model repository until Ctrl-C, on the real Triton, without Docker."""
+    from tritonkit.repository.layout import model_file, model_names
+    from tritonkit.server.baseline import OrtBaseline
+    from tritonkit.server.embedded import EmbeddedTriton
+    from tritonkit.server.triton_wheel import cache_dir
+
+    names = model_names(repository)
+    for name in names:
+        model_file(repository, name)
+    log = cache_dir() / "logs" / f"{arm}-{http_port}.log"
+    with ExitStack() as stack:
+        server: OrtBaseline | EmbeddedTriton
+        if arm == "ort_baseline":
+            if model is None:
+                raise InputError(f"ort_baseline serves one model; give --model, of {names}")
+            server = OrtBaseline(repository, model, log=log, host=host, http_port=http_port)
+        else:
+            if arm == "triton_unbatched":
+                repository = _unbatched(repository, names, stack)
+            server = EmbeddedTriton(
+                repository,
+                log=log,
+                host=host,
+                http_port=http_port,
+                grpc_port=grpc_port,
+                metrics_port=metrics_port,
+            )
+        stack.enter_context(server)
+        _announce(server, model or ", ".join(names))
+        status = server.wait()
+        raise ServerError(f"the server ended with status {status}: {server.failure()}")
+
+
+def _unbatched(repository: Path, names: list[str], stack: ExitStack) -> Path:
+    """The same models without a scheduler, in a temporary repository."""
+    from dataclasses import replace
+
+    from tritonkit.repository.layout import read_config, write_variant
+
+    variant = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tritonkit-")))
+    for name in names:
+        config = replace(read_config(repository, name), dynamic_batching=None)
+        write_variant(repository, name, config, variant)
+    return variant
+
+
+def _announce(server: OrtBaseline | EmbeddedTriton, models: str) -> None:
+    where = server.endpoints
+    click.echo(f"ready: {models}")
+    click.echo(f"  http     http://{where.http}")
+    if where.grpc:
+        click.echo(f"  grpc     {where.grpc}")
+    if where.metrics:
+        click.echo(f"  metrics  http://{where.metrics}/metrics")
+    click.echo(f"  log      {server.log}")
+    click.echo("Ctrl-C ends it")

@@ -1,0 +1,1 @@
+"""Calling a server that speaks KServe v2: Triton, or the baseline."""

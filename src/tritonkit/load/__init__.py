@@ -1,0 +1,1 @@
+"""Load on a live server, through Locust, with every request kept as a raw sample."""

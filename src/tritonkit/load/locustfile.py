@@ -1,0 +1,130 @@
+"""What the locustfile of one arm needs: options, real payloads, a check that it is the right arm,
+and raw samples, from which the percentiles are computed. Locust's own are rounded.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any, ClassVar
+
+from locust import events
+from locust.env import Environment
+from locust.runners import MasterRunner, WorkerRunner
+
+from tritonkit.client.http import HttpConnection, encode_infer
+from tritonkit.errors import CheckFailedError, TritonkitError
+from tritonkit.load.arrivals import poisson
+from tritonkit.load.user import InferUser, Run
+from tritonkit.payloads import Payload, random_payloads, read_payloads
+from tritonkit.samples import write_samples
+from tritonkit.signature import read_metadata
+from tritonkit.stats.latency import summarise
+
+log = logging.getLogger(__name__)
+
+RANDOM_PAYLOADS = 64
+
+
+class ArmUser(InferUser):
+    """A user of one arm. dynamic_batching: what the server's own config must say."""
+
+    abstract = True
+    dynamic_batching: ClassVar[bool]
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--model", default="ranker", help="Name of the model on the server")
+    parser.add_argument(
+        "--payloads",
+        default="",
+        help="Requests to send; the default is model_repository/MODEL/payloads.npz, else random",
+    )
+    parser.add_argument(
+        "--rate-rps",
+        type=float,
+        default=0.0,
+        help="Open loop: Poisson arrivals at this rate; --users is then the most in flight",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="Seed of the arrivals")
+    parser.add_argument(
+        "--samples", default="", help="Where raw samples go, such as results/samples.csv.gz"
+    )
+
+
+def _prepare(environment: Environment, **_: Any) -> None:
+    """Before any user starts: read the payloads, check the server."""
+    if isinstance(environment.runner, MasterRunner):
+        return
+    options = environment.parsed_options
+    user = environment.user_classes[0]
+    assert options is not None and issubclass(user, ArmUser)
+    arrivals = poisson(options.rate_rps, math.inf, options.seed) if options.rate_rps else None
+    user.run_state = Run([], iter(()), None)  # sends nothing
+    user.request_name = options.model
+    try:
+        requests = _requests(environment.host or user.host or "", options, user.dynamic_batching)
+        user.run_state = Run(requests, arrivals, None)
+    except TritonkitError as error:
+        log.error("%s", error)
+        environment.process_exit_code = error.exit_code
+        if environment.runner is not None:
+            environment.runner.quit()
+    user.run_state.start()
+
+
+def _conclude(environment: Environment, **_: Any) -> None:
+    """Write the raw samples, and say what they show."""
+    if isinstance(environment.runner, MasterRunner):
+        return
+    options = environment.parsed_options
+    user = environment.user_classes[0]
+    assert options is not None and issubclass(user, ArmUser)
+    run = user.run_state
+    if not run.samples:
+        return
+    stats = summarise(
+        run.samples, warmup_s=0, duration_s=run.now_ns() / 1e9, open_loop=bool(options.rate_rps)
+    )
+    log.info(
+        "from raw samples: %d requests, %d errors %s, %.0f req/s, p50 %.1f p90 %.1f p99 %.1f ms",
+        *(stats.requests, stats.errors, stats.error_kinds or "", stats.achieved_rps),
+        *(math.nan if p is None else p for p in (stats.p50_ms, stats.p90_ms, stats.p99_ms)),
+    )
+    if options.samples:
+        path = Path(options.samples)
+        if isinstance(environment.runner, WorkerRunner):
+            path = path.with_name(f"worker{environment.runner.worker_index}-{path.name}")
+        write_samples(path, run.samples)
+        log.info("raw samples are in %s", path)
+
+
+def _requests(host: str, options: Any, dynamic_batching: bool) -> list[Any]:
+    """The encoded requests. CheckFailedError if another arm than the named listens at `host`."""
+    http = HttpConnection(host)
+    try:
+        signature = read_metadata(http.model_metadata(options.model))
+        found = "dynamic_batching" in http.model_config(options.model)
+    finally:
+        http.close()
+    if found != dynamic_batching:
+        raise CheckFailedError(
+            f"the server at {host} runs {options.model} with dynamic batching "
+            f"{'on' if found else 'off'}; this locustfile is for the other; check --host"
+        )
+    recorded = Path(options.payloads or f"model_repository/{options.model}/payloads.npz")
+    payloads: list[Payload]
+    if options.payloads or recorded.is_file():
+        payloads = read_payloads(recorded)
+    else:
+        log.warning("no %s: sending random values", recorded)
+        payloads = random_payloads(signature, RANDOM_PAYLOADS, options.seed)
+    outputs = [t.name for t in signature.outputs]
+    return [encode_infer(options.model, payload, outputs) for payload in payloads]
+
+
+events.init_command_line_parser.add_listener(_add_options)  # type: ignore[no-untyped-call]
+events.test_start.add_listener(_prepare)  # type: ignore[no-untyped-call]
+events.test_stop.add_listener(_conclude)  # type: ignore[no-untyped-call]

@@ -1,0 +1,120 @@
+"""The Locust user that sends inference requests, in a closed or an open loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import gevent
+from locust import User, task
+from locust.exception import StopUser
+
+from tritonkit.client.http import EncodedRequest, HttpConnection
+from tritonkit.errors import RequestError
+from tritonkit.samples import NOT_SENT, Sample
+
+# How long after the last intended start an overloaded level may still send and wait.
+DRAIN_S = 3.0
+
+
+class Run:
+    """What the users of one level share: the requests, the schedule, the samples.
+
+    arrivals: intended starts in seconds (open loop), or None for a closed loop, in which each
+    user sends its next request when it has the answer to the last. duration_s: no request is
+    started later; None means until Locust stops the users. The clock starts with `start()`.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[EncodedRequest],
+        arrivals: Iterator[float] | None,
+        duration_s: float | None,
+    ):
+        self.requests = requests
+        self.samples: list[Sample] = []
+        self._arrivals = arrivals
+        self._duration_ns = None if duration_s is None else int(duration_s * 1e9)
+        self._start_ns = 0
+        self._turn = 0
+
+    def start(self, in_s: float = 0.0) -> None:
+        """Set the clock's zero, `in_s` from now."""
+        self._start_ns = time.perf_counter_ns() + int(in_s * 1e9)
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the start."""
+        return time.perf_counter_ns() - self._start_ns
+
+    def next_turn(self) -> tuple[int, int] | None:
+        """(intended start in ns, which payload) of the next request; None when there is none."""
+        turn = self._turn
+        self._turn += 1
+        payload = turn % len(self.requests)
+        if self._arrivals is None:
+            now_ns = self.now_ns()
+            if self._duration_ns is not None and now_ns >= self._duration_ns:
+                return None
+            return now_ns, payload
+        for start_s in self._arrivals:
+            intended_ns = int(start_s * 1e9)
+            if self._duration_ns is None or self.now_ns() < self._duration_ns + DRAIN_S * 1e9:
+                return intended_ns, payload
+            # Overloaded: the level is over, and this arrival's turn never came.
+            now_ns = self.now_ns()
+            self.samples.append(Sample(intended_ns, now_ns, now_ns, payload, NOT_SENT))
+        return None
+
+
+class InferUser(User):
+    """Sends the run's requests over a connection of its own until the run has no more.
+
+    An open loop has as many users as requests may be in flight. Each takes the next arrival and
+    waits for its intended start; if all are busy the arrival goes late, and its latency counts
+    from the intended start all the same.
+    """
+
+    abstract = True
+    run_state: Run
+    request_name = "infer"
+    timeout_s = 30.0
+
+    def on_start(self) -> None:
+        """Connect."""
+        self._connection = HttpConnection(self.host or "", self.timeout_s)
+
+    def on_stop(self) -> None:
+        """Disconnect."""
+        self._connection.close()
+
+    @task
+    def send_until_done(self) -> None:
+        """One task for all requests: Locust's own loop would cost as much as a request."""
+        run, send = self.run_state, self._connection.send
+        fire: Callable[..., None] = self.environment.events.request.fire
+        while (turn := run.next_turn()) is not None:
+            intended_ns, payload = turn
+            early_s = (intended_ns - run.now_ns()) / 1e9
+            if early_s > 0:
+                gevent.sleep(early_s)
+            error: RequestError | None = None
+            answer = b""
+            sent_ns = run.now_ns()
+            try:
+                answer = send(run.requests[payload])
+            except RequestError as failure:
+                error = failure
+            done_ns = run.now_ns()
+            kind = error.kind if error else ""
+            run.samples.append(Sample(intended_ns, sent_ns, done_ns, payload, kind))
+            fire(
+                request_type="infer",
+                name=self.request_name,
+                response_time=(done_ns - intended_ns) / 1e6,
+                response_length=len(answer),
+                exception=error,
+                context={},
+            )
+            if error is not None:
+                gevent.sleep(0.01)  # a dead server must not turn the generator into a busy loop
+        raise StopUser

@@ -1,0 +1,91 @@
+"""Single requests kept in one `payloads.npz`: what the load tests send.
+
+The file holds one array for each input of each request, under the key `0007/input name`, each
+with a leading batch dimension of 1. Strings lie there as fixed-width bytes and come back as
+arrays of `bytes` objects, the form that BYTES tensors have everywhere in tritonkit.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tritonkit.errors import InputError
+from tritonkit.signature import ModelSignature, TensorSpec
+
+Payload = dict[str, np.ndarray]
+"""One request: input name → array, first axis 1."""
+
+_DYNAMIC_SIZE = 16
+"""The size that random payloads give to a dynamic dimension other than the batch."""
+
+
+def write_payloads(path: Path, payloads: Sequence[Mapping[str, np.ndarray]]) -> None:
+    """Write single requests to `path`, uncompressed.
+
+    InputError if there are none, if an array's first axis is not 1, or if a string ends in a NUL
+    byte (numpy's fixed-width strings lose it).
+    """
+    if not payloads:
+        raise InputError(f"no payloads to write to {path}; give one request or more")
+    arrays = {
+        f"{index:04d}/{name}": _storable(index, name, array)
+        for index, payload in enumerate(payloads)
+        for name, array in payload.items()
+    }
+    with path.open("wb") as file:  # given a path, savez may add a suffix to it
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_payloads(path: Path) -> list[Payload]:
+    """The requests of `path`, in order. InputError if it is missing or is no such file."""
+    if not path.is_file():
+        raise InputError(f"no payloads file {path}; export the model again")
+    payloads: dict[int, Payload] = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for key in file.files:
+                index, _, name = key.partition("/")
+                array = file[key]
+                payloads.setdefault(int(index), {})[name] = (
+                    array.astype(object) if array.dtype.kind == "S" else array
+                )
+    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not a payloads file ({error}); export it again") from error
+    return [payloads[index] for index in sorted(payloads)]
+
+
+def random_payloads(signature: ModelSignature, count: int, seed: int = 0) -> list[Payload]:
+    """`count` requests of the right shapes and dtypes, for a model nobody gave real ones for.
+
+    Dynamic dimensions other than the batch are 16. Floats are standard normal, integers 0 or 1
+    (valid as token ids, masks and flags), strings short words.
+    """
+    random = np.random.default_rng(seed)
+    return [{s.name: _random_array(random, s) for s in signature.inputs} for _ in range(count)]
+
+
+def _random_array(random: np.random.Generator, spec: TensorSpec) -> np.ndarray:
+    shape = (1, *(d if isinstance(d, int) else _DYNAMIC_SIZE for d in spec.shape[1:]))
+    if spec.dtype.numpy.kind == "f":
+        return random.standard_normal(shape).astype(spec.dtype.numpy)
+    bits = random.integers(2, size=shape)
+    if spec.dtype.name == "BYTES":
+        return np.array([b"yes", b"no"], dtype=object)[bits]
+    return bits.astype(spec.dtype.numpy)
+
+
+def _storable(index: int, name: str, array: np.ndarray) -> np.ndarray:
+    if array.ndim == 0 or array.shape[0] != 1:
+        raise InputError(
+            f"payload {index}: '{name}' has shape {list(array.shape)}; one request has 1 row"
+        )
+    if array.dtype.kind not in "OSU":
+        return array
+    texts = [t.encode() if isinstance(t, str) else bytes(t) for t in array.ravel().tolist()]
+    if any(t.endswith(b"\0") for t in texts):
+        raise InputError(f"payload {index}: a string in '{name}' ends in NUL; leave it out")
+    return np.array(texts, dtype=np.bytes_).reshape(array.shape)

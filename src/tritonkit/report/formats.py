@@ -1,0 +1,110 @@
+"""Numbers as text. Whatever is missing, null or not finite becomes a dash, never a traceback."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+DASH = "—"
+NBSP = "\N{NO-BREAK SPACE}"
+
+
+def number(value: Any) -> float | None:
+    """`value` as a finite float, or None for anything that is not a number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """`value` where it is a JSON object, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def listed(value: Any) -> list[Any]:
+    """`value` where it is a JSON array, else an empty one."""
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
+def fixed(value: Any, decimals: int) -> str:
+    """A number with thousands separators and always `decimals` decimals, so that columns align."""
+    n = number(value)
+    return DASH if n is None else f"{n:,.{decimals}f}"
+
+
+def compact(value: Any) -> str:
+    """A number with about three significant digits, for running text."""
+    n = number(value)
+    if n is None:
+        return DASH
+    if n == int(n) or abs(n) >= 100:
+        return f"{n:,.0f}"
+    return f"{n:.1f}" if abs(n) >= 10 else f"{n:.2f}"
+
+
+def count(value: Any) -> str:
+    """A whole number with thousands separators."""
+    return fixed(value, 0)
+
+
+def ratio(value: float | None) -> str:
+    """A factor, such as `4.60×`."""
+    if value is None:
+        return DASH
+    return f"{value:,.0f}×" if value >= 100 else f"{value:.1f}×" if value >= 10 else f"{value:.2f}×"
+
+
+def percent(share: Any) -> str:
+    """A share between 0 and 1 as a percentage; small shares keep one decimal."""
+    n = number(share)
+    if n is None:
+        return DASH
+    return f"{n * 100:.1f}{NBSP}%" if 0 < n < 0.0995 else f"{n * 100:.0f}{NBSP}%"
+
+
+def counted(n: Any, singular: str, plural: str = "") -> str:
+    """`1 thread`, `2 threads`, or a dash where the number is not known."""
+    text = count(n)
+    if text == DASH:
+        return DASH
+    return f"{text} {singular if text == '1' else plural or singular + 's'}"
+
+
+def counted_rows(n: Any) -> str:
+    """A mean batch size: `14.2 rows`."""
+    return DASH if number(n) is None else f"{fixed(n, 1)} rows"
+
+
+def gibibytes(n_bytes: Any) -> str:
+    """Bytes of memory in GiB."""
+    n = number(n_bytes)
+    return DASH if n is None else f"{n / 2**30:.1f} GiB"
+
+
+def cpu_list(cpus: Any) -> str:
+    """CPU numbers as ranges: [0, 1, 2, 5] is `0-2, 5`, with a true en dash."""
+    runs: list[list[int]] = []
+    for cpu in sorted({int(c) for c in listed(cpus) if number(c) is not None}):
+        if runs and cpu == runs[-1][1] + 1:
+            runs[-1][1] = cpu
+        else:
+            runs.append([cpu, cpu])
+    return ", ".join(str(a) if a == b else f"{a}\N{EN DASH}{b}" for a, b in runs) or DASH
+
+
+def moment(value: Any) -> str:
+    """An ISO 8601 time in UTC to the minute; text that is no time is shown as it is."""
+    try:
+        when = datetime.fromisoformat(str(value))
+    except ValueError:
+        return str(value)
+    if when.tzinfo is None:
+        return f"{when:%Y-%m-%d %H:%M}"
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def text(value: Any) -> str:
+    """Any scalar as text, a dash for null and for the empty string."""
+    return DASH if value is None or value == "" else str(value)

@@ -1,0 +1,329 @@
+"""The view model: everything the page and the terminal show, as text and as series to draw.
+
+Pure: a result in, frozen values out; no HTML and no drawing. Where the result leaves something
+out, the view says so with a dash, because half a report is worth more than a traceback.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tritonkit.report import formats as f
+from tritonkit.report import prose
+
+CAPACITY_TOLERANCE = 1e-3
+"""How far (relative) a level's rate may be from the arm's capacity and still be its level."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One level in the throughput-latency plane."""
+
+    achieved_rps: float
+    p99_ms: float
+    counts: bool
+    """False where errors or a saturated load generator forbid reading a capacity from it."""
+    is_capacity: bool
+
+
+@dataclass(frozen=True)
+class LevelView:
+    """One row of the levels table, as text; `point` is None where nothing was answered."""
+
+    loop: str
+    offered: str
+    achieved: str
+    p50: str
+    p90: str
+    p99: str
+    max: str
+    requests: str
+    errors: str
+    mean_batch: str
+    lateness: str
+    over_budget: bool
+    has_errors: bool
+    generator_bound: bool
+    is_capacity: bool
+    marks: tuple[str, ...]
+    """What to know about the level, in words; never empty, so that no mark is colour alone."""
+    point: Point | None
+
+
+@dataclass(frozen=True)
+class TuningView:
+    """One thread and instance setting that was tried before the levels ran."""
+
+    threads: str
+    instances: str
+    achieved: str
+    p99: str
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class CertificateView:
+    """What the arm was proved to be while it was measured."""
+
+    facts: tuple[tuple[str, str], ...]
+    statements: tuple[str, ...]
+    tuning: tuple[TuningView, ...]
+    config_json: str
+
+
+@dataclass(frozen=True)
+class ArmView:
+    """One way of serving the model."""
+
+    key: str
+    label: str
+    short: str
+    chosen: bool
+    capacity: str
+    capacity_rps: float
+    versus_baseline: str
+    share: str
+    share_of: str
+    """Which ceiling the share is of, in words; empty where the numbers do not say."""
+    p50: str
+    p99: str
+    mean_batch: str
+    threads: str
+    instances: str
+    levels: tuple[LevelView, ...]
+    histogram: tuple[tuple[int, int], ...]
+    """(batch size in rows, executions), ascending."""
+    histogram_caption: str
+    certificate: CertificateView
+
+
+@dataclass(frozen=True)
+class CeilingView:
+    """What ONNX Runtime reaches with no server at all, in inferences (rows) per second."""
+
+    batch1_ips: float | None
+    best_ips: float | None
+    batch1: str
+    best: str
+    best_at: str
+    gain: str
+    """How many times batch 1 the best point is, or a dash."""
+    curves: tuple[tuple[int, tuple[tuple[int, float], ...]], ...]
+    """(threads, ((batch, inferences/s), ...)), both ascending."""
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """The whole report."""
+
+    model: str
+    headline: str
+    because: str
+    settings: str
+    created: str
+    kit_version: str
+    slo_p99_ms: float | None
+    budget: str
+    needed: str
+    """The rate the user must sustain; empty where none was given."""
+    ceiling: CeilingView
+    arms: tuple[ArmView, ...]
+    method: prose.Method
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """How many decimals this result's rates and times get, so that every column aligns."""
+
+    slo_p99_ms: float | None
+    rps_decimals: int
+    ms_decimals: int
+
+
+def build_view(result: Mapping[str, Any]) -> ReportView:
+    """The view of one `result.json` (schema 1). Unknown keys are ignored, missing ones dashed."""
+    arms = [f.mapping(a) for a in f.listed(result.get("arms"))]
+    verdict = f.mapping(result.get("verdict"))
+    model = f.text(result.get("model"))
+    choice = f.text(verdict.get("choice"))
+    slo = f.number(result.get("slo_p99_ms"))
+    rates = [f.number(f.mapping(v).get("achieved_rps")) or 0.0 for a in arms for v in _levels(a)]
+    scale = _Scale(slo, 0 if max(rates, default=0.0) >= 1000 else 1, 1 if (slo or 50) >= 10 else 2)
+    base = next((_capacity(a) for a in arms if a.get("name") == prose.BASELINE), 0.0)
+    ceiling = _ceiling(f.mapping(result.get("ceiling")))
+    needed = f.number(result.get("rate_rps"))
+    return ReportView(
+        model=model,
+        headline=prose.headline(choice, model),
+        because=f.text(verdict.get("because")),
+        settings=prose.settings(f.mapping(verdict.get("settings"))),
+        created=f.moment(f.text(result.get("created_at"))),
+        kit_version=f.text(result.get("kit_version")),
+        slo_p99_ms=slo,
+        budget=f"{f.compact(slo)} ms",
+        needed="" if needed is None else f"{f.compact(needed)} requests/s",
+        ceiling=ceiling,
+        arms=tuple(_arm(a, choice, base, ceiling, scale) for a in arms),
+        method=prose.method(f.mapping(result.get("method")), f.mapping(result.get("machine"))),
+    )
+
+
+def _levels(arm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Closed loop first, then open loop, each by rising offered load."""
+    levels = [f.mapping(v) for v in f.listed(arm.get("levels"))]
+    return sorted(levels, key=lambda v: (v.get("mode") == "open", f.number(v.get("offered")) or 0))
+
+
+def _capacity(arm: Mapping[str, Any]) -> float:
+    return f.number(arm.get("capacity_rps")) or 0.0
+
+
+def _errors(level: Mapping[str, Any]) -> float:
+    return f.number(level.get("errors")) or 0.0
+
+
+def _capacity_level(arm: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The level the arm's capacity was read from, or None where no level holds the budget."""
+    capacity = _capacity(arm)
+    for level in _levels(arm):
+        rate = f.number(level.get("achieved_rps")) or 0.0
+        sound = level.get("holds_slo") and not _errors(level) and not level.get("generator_bound")
+        if capacity > 0 and sound and abs(rate - capacity) <= capacity * CAPACITY_TOLERANCE:
+            return level
+    return None
+
+
+def _arm(
+    arm: Mapping[str, Any], choice: str, base: float, ceiling: CeilingView, scale: _Scale
+) -> ArmView:
+    key = f.text(arm.get("name"))
+    certificate = f.mapping(arm.get("certificate"))
+    capacity = _capacity(arm)
+    at_capacity = _capacity_level(arm)
+    at: Mapping[str, Any] = at_capacity or {}
+    share = f.number(arm.get("share_of_ceiling"))
+    histogram = _histogram(certificate)
+    return ArmView(
+        key=key,
+        label=prose.ARM_LABELS.get(key, key),
+        short=prose.ARM_SHORT_LABELS.get(key, key),
+        chosen=key == choice,
+        capacity=f.fixed(capacity, scale.rps_decimals) if capacity else "0",
+        capacity_rps=capacity,
+        versus_baseline=f.ratio(capacity / base if base > 0 else None),
+        share=f.percent(share),
+        share_of=_share_of(capacity, share, ceiling),
+        p50=f.fixed(at.get("p50_ms"), scale.ms_decimals),
+        p99=f.fixed(at.get("p99_ms"), scale.ms_decimals),
+        mean_batch=f.fixed(at.get("mean_batch"), 1),
+        threads=f.count(certificate.get("threads")),
+        instances=f.count(certificate.get("instances")),
+        levels=tuple(_level(v, v is at_capacity, scale) for v in _levels(arm)),
+        histogram=histogram,
+        histogram_caption=prose.histogram_caption(histogram),
+        certificate=_certificate(arm, certificate, scale),
+    )
+
+
+def _share_of(capacity: float, share: float | None, ceiling: CeilingView) -> str:
+    """The schema does not name the ceiling a share is of, so find the one the numbers fit."""
+    if not share or capacity <= 0:
+        return ""
+    for ips, words in ((ceiling.best_ips, "the best ceiling"), (ceiling.batch1_ips, "batch 1")):
+        if ips and abs(capacity / ips - share) <= 0.01 * share + 0.0005:
+            return words
+    return ""
+
+
+def _level(level: Mapping[str, Any], is_capacity: bool, scale: _Scale) -> LevelView:
+    p99 = f.number(level.get("p99_ms"))
+    achieved = f.number(level.get("achieved_rps"))
+    over = p99 is not None and scale.slo_p99_ms is not None and p99 > scale.slo_p99_ms
+    failed, bound = _errors(level) > 0, bool(level.get("generator_bound"))
+    point = None
+    if p99 is not None and achieved is not None:
+        point = Point(achieved, p99, not (failed or bound), is_capacity)
+
+    def ms(key: str) -> str:
+        return f.fixed(level.get(key), scale.ms_decimals)
+
+    return LevelView(
+        loop=f.text(level.get("mode")),
+        offered=prose.offered(level),
+        achieved=f.fixed(achieved, scale.rps_decimals),
+        p50=ms("p50_ms"),
+        p90=ms("p90_ms"),
+        p99=ms("p99_ms"),
+        max=ms("max_ms"),
+        requests=f.count(level.get("requests")),
+        errors=f.count(level.get("errors")),
+        mean_batch=f.fixed(level.get("mean_batch"), 1),
+        lateness=ms("lateness_p99_ms"),
+        over_budget=over,
+        has_errors=failed,
+        generator_bound=bound,
+        is_capacity=is_capacity,
+        marks=prose.marks(level, over, is_capacity),
+        point=point,
+    )
+
+
+def _histogram(certificate: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    pairs = []
+    for size, executions in f.mapping(certificate.get("batch_histogram")).items():
+        n = f.number(executions)
+        if str(size).isdecimal() and n:
+            pairs.append((int(size), int(n)))
+    return tuple(sorted(pairs))
+
+
+def _certificate(
+    arm: Mapping[str, Any], certificate: Mapping[str, Any], scale: _Scale
+) -> CertificateView:
+    config = f.mapping(certificate.get("effective_config"))
+    tuning = [f.mapping(t) for t in f.listed(arm.get("tuning"))]
+    return CertificateView(
+        facts=(
+            ("ONNX Runtime", f.text(certificate.get("ort_version"))),
+            ("Threads", f.count(certificate.get("threads"))),
+            ("Instances", f.count(certificate.get("instances"))),
+            ("CPUs", f.cpu_list(certificate.get("cpu_set"))),
+            ("Requests", f.count(certificate.get("requests"))),
+            ("Executions", f.count(certificate.get("executions"))),
+            ("Mean batch", f.counted_rows(certificate.get("mean_batch"))),
+        ),
+        statements=tuple(str(s) for s in f.listed(certificate.get("statements"))),
+        tuning=tuple(
+            TuningView(
+                threads=f.count(t.get("threads")),
+                instances=f.count(t.get("instances")),
+                achieved=f.fixed(t.get("achieved_rps"), scale.rps_decimals),
+                p99=f.fixed(t.get("p99_ms"), scale.ms_decimals),
+                chosen=bool(t.get("chosen")),
+            )
+            for t in tuning
+        ),
+        config_json=json.dumps(config, indent=2, ensure_ascii=False, default=str) if config else "",
+    )
+
+
+def _ceiling(ceiling: Mapping[str, Any]) -> CeilingView:
+    best, batch1 = f.number(ceiling.get("best_ips")), f.number(ceiling.get("batch1_ips"))
+    by_threads: dict[int, dict[int, float]] = {}
+    for point in map(f.mapping, f.listed(ceiling.get("points"))):
+        threads, batch, ips = (f.number(point.get(k)) for k in ("threads", "batch", "ips"))
+        if threads is not None and batch is not None and batch > 0 and ips is not None:
+            by_threads.setdefault(int(threads), {})[int(batch)] = ips
+    batch_words = f"batch {f.count(ceiling.get('best_batch'))}"
+    return CeilingView(
+        batch1_ips=batch1,
+        best_ips=best,
+        batch1=f.compact(batch1),
+        best=f.compact(best),
+        best_at=f"{batch_words}, {f.counted(ceiling.get('best_threads'), 'thread')}",
+        gain=f.compact(best / batch1 if best is not None and batch1 else None),
+        curves=tuple((t, tuple(sorted(by_threads[t].items()))) for t in sorted(by_threads)),
+    )

@@ -1,0 +1,1 @@
+"""From raw samples and server counters to numbers."""
