@@ -106,7 +106,7 @@ def capacity_bars(arms: Sequence[ArmView], ceiling: CeilingView, name: str) -> s
         (f"In process, batch 1: {ceiling.batch1}/s", ceiling.batch1_ips, CEILING),
     ]
     for place, arm in enumerate(arms):
-        share = f", {arm.share} of {arm.share_of}" if arm.share_of else ""
+        share = f", {arm.share} of the best" if arm.capacity_rps > 0 else ""
         bars.append(
             (
                 f"{arm.label}: {arm.capacity}/s{share}",

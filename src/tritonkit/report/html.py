@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tritonkit.report import charts
+from tritonkit.report.prose import BASELINE
 from tritonkit.report.view import ArmView, ReportView, build_view
 
 
@@ -80,7 +81,7 @@ def _curve_keys(view: ReportView) -> list[Key]:
         keys.append(Key("ring: sets the capacity", charts.INK, ring, filled=False))
     if any(not point.counts for _, point in drawn):
         cross = "M2 2 12 12M12 2 2 12"
-        label = "cross: errors or generator-bound, does not count"
+        label = "cross: had errors, does not count"
         keys.append(Key(label, charts.INK, cross, filled=False))
     return keys
 
@@ -106,5 +107,5 @@ def _histograms(arms: tuple[ArmView, ...]) -> list[Histogram]:
             ),
         )
         for place, arm in enumerate(arms)
-        if arm.histogram or arm.key.startswith("triton")
+        if arm.key != BASELINE
     ]

@@ -36,8 +36,11 @@ class Method:
     notes: tuple[str, ...]
 
 
-def headline(choice: str, model: str) -> str:
+def headline(choice: str, model: str, needed_rps: float | None) -> str:
     """The verdict as one line. A choice this version does not know is shown as it is."""
+    if choice == "none" and needed_rps is not None:
+        rate = f.compact(needed_rps)
+        return f"None of the three ways serves {model} at {rate} requests/s within the budget"
     if choice in _HEADLINES:
         return _HEADLINES[choice].format(model)
     return f"Verdict for {model}: {choice}"
@@ -68,23 +71,41 @@ def offered(level: Mapping[str, Any]) -> str:
 
 def marks(level: Mapping[str, Any], over: bool, is_capacity: bool) -> tuple[str, ...]:
     """What a reader must know about a level, worst first."""
-    found: list[str] = []
     errors = f.number(level.get("errors")) or 0
+    found: list[str] = []
     if level.get("p99_ms") is None:
         found.append("nothing answered")
-    if over:
+    elif over:
         found.append("over budget")
-    if errors > 0:
+    elif is_capacity:
+        found.append("sets the capacity")
+    elif not errors:
+        found.append("holds" if level.get("holds_slo") else "does not hold")
+    if errors:
         kinds = f.mapping(level.get("error_kinds"))
         detail = ", ".join(f"{f.count(n)} {kind}" for kind, n in kinds.items())
         found.append(f"errors: {detail}" if detail else "errors")
     if level.get("generator_bound"):
         found.append("generator-bound")
-    if is_capacity:
-        found.append("sets the capacity")
-    if not found:
-        found.append("holds" if level.get("holds_slo") else "does not hold")
     return tuple(found)
+
+
+def ceiling(measured: Mapping[str, Any]) -> str:
+    """What batching could buy at most, going by one session with no server."""
+    best, batch1 = f.number(measured.get("best_ips")), f.number(measured.get("batch1_ips"))
+    if best is None or not batch1:
+        return "The in-process ceiling was not measured."
+    lead = "Called directly, with no server, one ONNX Runtime session reaches"
+    if measured.get("best_batch") == 1:
+        return (
+            f"{lead} {f.compact(best)} inferences/s at batch 1 and no more at any larger batch: "
+            "there is nothing for batching to gain in computation."
+        )
+    return (
+        f"{lead} {f.compact(batch1)} inferences/s at batch 1 and {f.compact(best)} at batch "
+        f"{f.count(measured.get('best_batch'))}, {best / batch1:.2f} times as many. That factor "
+        "is about the most that batching can gain in computation."
+    )
 
 
 def histogram_caption(histogram: Sequence[tuple[int, int]]) -> str:
@@ -101,29 +122,33 @@ def histogram_caption(histogram: Sequence[tuple[int, int]]) -> str:
     )
 
 
-def method(how: Mapping[str, Any], machine: Mapping[str, Any]) -> Method:
+def method(how: Mapping[str, Any], machine: Mapping[str, Any], needed_rps: float | None) -> Method:
     """How it was measured, from the result's `method` and `machine`."""
     paragraphs = [
         ("Machine", _machine(how, machine)),
         ("Load", _load(how)),
         (
             "Latency",
-            "Latency is what the client sees, from sending a request to having its whole answer. "
+            "Latency is what the client sees: in a closed loop from sending a request to having "
+            "its whole answer, in an open loop from the moment the request was due, so that a "
+            "late start counts. "
             "Percentiles are over the answered requests of a level.",
         ),
         (
             "Ceiling",
-            "The in-process ceiling is the rate at which ONNX Runtime computes when it is called "
-            "directly, with no server and no network, tried over thread counts and batch sizes. "
-            "It is in inferences (rows) per second; no server can be expected to exceed it.",
+            "The in-process ceiling is the rate of one ONNX Runtime session called directly, with "
+            "no server and no network, tried over thread counts and batch sizes, in inferences "
+            "(rows) per second. It is a ceiling for one session: several instances side by side "
+            "can exceed it.",
         ),
         (
             "Capacity",
             "The capacity of an arm is the highest rate achieved at any level whose p99 keeps the "
-            "budget, with no errors, and where the load generator was not itself the limit. "
-            "If there is no such level, the capacity is 0.",
+            "budget, with no errors. If there is no such level, the capacity is 0. "
+            "A level marked generator-bound may show the limit of the load generator and not of "
+            "the server: the arm may do better than it shows there.",
         ),
-        ("Verdict", _verdict(how)),
+        ("Verdict", _verdict(how, needed_rps)),
         (
             "Limits",
             "The result holds for this model, this machine and this load. Every row of the table "
@@ -168,11 +193,21 @@ def _load(how: Mapping[str, Any]) -> str:
     )
 
 
-def _verdict(how: Mapping[str, Any]) -> str:
+def _verdict(how: Mapping[str, Any], needed_rps: float | None) -> str:
+    order = (
+        "From the simplest, the order is: the single session, Triton without batching, Triton "
+        "with dynamic batching."
+    )
+    if needed_rps is not None:
+        return (
+            f"A rate of {f.compact(needed_rps)} requests/s was asked for. The choice is the "
+            "simplest arm that holds exactly this rate in an open loop within the budget, with no "
+            f"errors. {order}"
+        )
     gain = f.number(how.get("batching_must_gain"))
-    times = "a set multiple of" if gain is None else f"{f.compact(gain)} times"
+    times = "a set multiple of" if gain is None else f"{gain:g} times"
     return (
-        f"Batching is chosen only if its capacity is at least {times} that of each simpler arm. "
-        "Ties go to the simpler arm: the single session before Triton, Triton without batching "
-        "before Triton with it."
+        "The choice is the simplest arm whose capacity no other arm clearly beats. "
+        f"Batching is chosen only if its capacity is at least {times} that of each simpler arm; "
+        f"with less, or a tie, the simpler arm is kept. {order}"
     )

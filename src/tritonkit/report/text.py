@@ -26,8 +26,9 @@ def render_text(result: Mapping[str, Any]) -> RenderableType:
 
 
 def _arms_title(view: ReportView) -> str:
-    needed = f", needed {view.needed}" if view.needed else ""
-    return f"Capacity (p99 within {view.budget}, no errors{needed})"
+    needed = f"; needed {view.needed}" if view.needed else ""
+    chosen = "; * chosen" if any(arm.chosen for arm in view.arms) else ""
+    return f"Capacity: p99 within {view.budget}, no errors{needed}{chosen}"
 
 
 def _table() -> Table:

@@ -25,7 +25,7 @@ class Point:
     achieved_rps: float
     p99_ms: float
     counts: bool
-    """False where errors or a saturated load generator forbid reading a capacity from it."""
+    """False where there were errors: its percentiles leave out the requests that failed."""
     is_capacity: bool
 
 
@@ -86,8 +86,9 @@ class ArmView:
     capacity_rps: float
     versus_baseline: str
     share: str
-    share_of: str
-    """Which ceiling the share is of, in words; empty where the numbers do not say."""
+    """Capacity as a share of the best in-process ceiling."""
+    generator_bound: bool
+    """The capacity may be the load generator's: the arm could do better."""
     p50: str
     p99: str
     mean_batch: str
@@ -109,8 +110,9 @@ class CeilingView:
     batch1: str
     best: str
     best_at: str
-    gain: str
-    """How many times batch 1 the best point is, or a dash."""
+    summary: str
+    above: bool
+    """Some arm exceeds the ceiling, which is one session's, with several instances."""
     curves: tuple[tuple[int, tuple[tuple[int, float], ...]], ...]
     """(threads, ((batch, inferences/s), ...)), both ascending."""
 
@@ -153,11 +155,10 @@ def build_view(result: Mapping[str, Any]) -> ReportView:
     rates = [f.number(f.mapping(v).get("achieved_rps")) or 0.0 for a in arms for v in _levels(a)]
     scale = _Scale(slo, 0 if max(rates, default=0.0) >= 1000 else 1, 1 if (slo or 50) >= 10 else 2)
     base = next((_capacity(a) for a in arms if a.get("name") == prose.BASELINE), 0.0)
-    ceiling = _ceiling(f.mapping(result.get("ceiling")))
     needed = f.number(result.get("rate_rps"))
     return ReportView(
         model=model,
-        headline=prose.headline(choice, model),
+        headline=prose.headline(choice, model, needed),
         because=f.text(verdict.get("because")),
         settings=prose.settings(f.mapping(verdict.get("settings"))),
         created=f.moment(f.text(result.get("created_at"))),
@@ -165,9 +166,11 @@ def build_view(result: Mapping[str, Any]) -> ReportView:
         slo_p99_ms=slo,
         budget=f"{f.compact(slo)} ms",
         needed="" if needed is None else f"{f.compact(needed)} requests/s",
-        ceiling=ceiling,
-        arms=tuple(_arm(a, choice, base, ceiling, scale) for a in arms),
-        method=prose.method(f.mapping(result.get("method")), f.mapping(result.get("machine"))),
+        ceiling=_ceiling(f.mapping(result.get("ceiling")), max(map(_capacity, arms), default=0.0)),
+        arms=tuple(_arm(a, choice, base, scale) for a in arms),
+        method=prose.method(
+            f.mapping(result.get("method")), f.mapping(result.get("machine")), needed
+        ),
     )
 
 
@@ -190,21 +193,18 @@ def _capacity_level(arm: Mapping[str, Any]) -> Mapping[str, Any] | None:
     capacity = _capacity(arm)
     for level in _levels(arm):
         rate = f.number(level.get("achieved_rps")) or 0.0
-        sound = level.get("holds_slo") and not _errors(level) and not level.get("generator_bound")
+        sound = level.get("holds_slo") and not _errors(level)
         if capacity > 0 and sound and abs(rate - capacity) <= capacity * CAPACITY_TOLERANCE:
             return level
     return None
 
 
-def _arm(
-    arm: Mapping[str, Any], choice: str, base: float, ceiling: CeilingView, scale: _Scale
-) -> ArmView:
+def _arm(arm: Mapping[str, Any], choice: str, base: float, scale: _Scale) -> ArmView:
     key = f.text(arm.get("name"))
     certificate = f.mapping(arm.get("certificate"))
     capacity = _capacity(arm)
     at_capacity = _capacity_level(arm)
     at: Mapping[str, Any] = at_capacity or {}
-    share = f.number(arm.get("share_of_ceiling"))
     histogram = _histogram(certificate)
     return ArmView(
         key=key,
@@ -214,8 +214,8 @@ def _arm(
         capacity=f.fixed(capacity, scale.rps_decimals) if capacity else "0",
         capacity_rps=capacity,
         versus_baseline=f.ratio(capacity / base if base > 0 else None),
-        share=f.percent(share),
-        share_of=_share_of(capacity, share, ceiling),
+        share=f.percent(arm.get("share_of_ceiling")),
+        generator_bound=bool(at.get("generator_bound")),
         p50=f.fixed(at.get("p50_ms"), scale.ms_decimals),
         p99=f.fixed(at.get("p99_ms"), scale.ms_decimals),
         mean_batch=f.fixed(at.get("mean_batch"), 1),
@@ -228,16 +228,6 @@ def _arm(
     )
 
 
-def _share_of(capacity: float, share: float | None, ceiling: CeilingView) -> str:
-    """The schema does not name the ceiling a share is of, so find the one the numbers fit."""
-    if not share or capacity <= 0:
-        return ""
-    for ips, words in ((ceiling.best_ips, "the best ceiling"), (ceiling.batch1_ips, "batch 1")):
-        if ips and abs(capacity / ips - share) <= 0.01 * share + 0.0005:
-            return words
-    return ""
-
-
 def _level(level: Mapping[str, Any], is_capacity: bool, scale: _Scale) -> LevelView:
     p99 = f.number(level.get("p99_ms"))
     achieved = f.number(level.get("achieved_rps"))
@@ -245,7 +235,7 @@ def _level(level: Mapping[str, Any], is_capacity: bool, scale: _Scale) -> LevelV
     failed, bound = _errors(level) > 0, bool(level.get("generator_bound"))
     point = None
     if p99 is not None and achieved is not None:
-        point = Point(achieved, p99, not (failed or bound), is_capacity)
+        point = Point(achieved, p99, not failed, is_capacity)
 
     def ms(key: str) -> str:
         return f.fixed(level.get(key), scale.ms_decimals)
@@ -310,7 +300,7 @@ def _certificate(
     )
 
 
-def _ceiling(ceiling: Mapping[str, Any]) -> CeilingView:
+def _ceiling(ceiling: Mapping[str, Any], max_capacity: float) -> CeilingView:
     best, batch1 = f.number(ceiling.get("best_ips")), f.number(ceiling.get("batch1_ips"))
     by_threads: dict[int, dict[int, float]] = {}
     for point in map(f.mapping, f.listed(ceiling.get("points"))):
@@ -324,6 +314,7 @@ def _ceiling(ceiling: Mapping[str, Any]) -> CeilingView:
         batch1=f.compact(batch1),
         best=f.compact(best),
         best_at=f"{batch_words}, {f.counted(ceiling.get('best_threads'), 'thread')}",
-        gain=f.compact(best / batch1 if best is not None and batch1 else None),
+        summary=prose.ceiling(ceiling),
+        above=best is not None and max_capacity > best,
         curves=tuple((t, tuple(sorted(by_threads[t].items()))) for t in sorted(by_threads)),
     )

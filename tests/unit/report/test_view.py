@@ -35,13 +35,20 @@ def test_capacity_level_is_the_one_the_capacity_came_from(ranker: Result) -> Non
     assert [v.offered for v in batched.levels if v.is_capacity] == ["64 users"]
 
 
-@pytest.mark.parametrize("spoiled", [{"errors": 1}, {"generator_bound": True}])
-def test_a_spoiled_level_never_sets_the_capacity(ranker: Result, spoiled: Result) -> None:
-    """A level with errors or a saturated generator is not shown as the capacity's level."""
-    ranker["arms"][2]["levels"][6] |= spoiled
+def test_a_level_with_errors_never_sets_the_capacity(ranker: Result) -> None:
+    """A level with errors is not shown as the capacity's level, nor drawn as one that counts."""
+    ranker["arms"][2]["levels"][6]["errors"] = 1
     levels = build_view(ranker).arms[2].levels
     assert not any(v.is_capacity for v in levels)
     assert levels[6].point is not None and not levels[6].point.counts
+
+
+def test_a_generator_bound_capacity_is_admitted(ranker: Result) -> None:
+    """A generator-bound level may set the capacity, and both its row and its arm say so."""
+    ranker["arms"][2]["levels"][6]["generator_bound"] = True
+    arm = build_view(ranker).arms[2]
+    assert arm.generator_bound
+    assert arm.levels[6].marks == ("sets the capacity", "generator-bound")
 
 
 def test_ratio_is_to_the_baselines_capacity(ranker: Result) -> None:
@@ -80,12 +87,17 @@ def test_levels_are_ordered_by_loop_and_load(ranker: Result) -> None:
     assert offered[-2:] == ["350 rps", "560 rps"]
 
 
-def test_the_ceiling_a_share_is_of_is_named(ranker: Result, file_type: Result) -> None:
-    """The share is said to be of the ceiling whose number it fits, best or batch 1."""
-    assert {a.share_of for a in build_view(ranker).arms} == {"the best ceiling"}
-    assert {a.share_of for a in build_view(file_type).arms} == {"batch 1"}
-    ranker["arms"][0]["share_of_ceiling"] = 0.5
-    assert build_view(ranker).arms[0].share_of == ""
+def test_an_arm_above_the_ceiling_is_admitted(ranker: Result) -> None:
+    """The view knows when an arm exceeds the ceiling, which is that of one session."""
+    assert not build_view(ranker).ceiling.above
+    ranker["ceiling"]["best_ips"] = 3000.0
+    assert build_view(ranker).ceiling.above
+
+
+def test_a_model_that_gains_nothing_is_said_so(file_type: Result) -> None:
+    """Where batch 1 is the best batch, the page does not speak of a factor of 1."""
+    file_type["ceiling"]["best_batch"] = 1
+    assert "nothing for batching to gain" in build_view(file_type).ceiling.summary
 
 
 def test_histogram_is_ordered_by_size(file_type: Result) -> None:
@@ -110,7 +122,14 @@ def test_shared_cpus_are_admitted(ranker: Result) -> None:
 
 def test_rule_is_stated_with_its_number(ranker: Result) -> None:
     """How the verdict was decided names the gain that batching had to make."""
-    assert "at least 1.20 times" in dict(build_view(ranker).method.paragraphs)["Verdict"]
+    assert "at least 1.2 times" in dict(build_view(ranker).method.paragraphs)["Verdict"]
+
+
+def test_rule_follows_the_rate_where_one_was_given(none: Result) -> None:
+    """With a needed rate the headline and the rule are about holding that rate."""
+    view = build_view(none)
+    assert "at 400 requests/s within the budget" in view.headline
+    assert "holds exactly this rate" in dict(view.method.paragraphs)["Verdict"]
 
 
 def test_an_empty_result_has_a_view() -> None:
