@@ -14,7 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from tritonkit.errors import InputError
-from tritonkit.signature import ModelSignature, TensorSpec
+from tritonkit.signature import ModelSignature, TensorSpec, read_signature
+
+PAYLOADS = "payloads.npz"
+
+RANDOM_PAYLOADS = 64
+"""How many requests are drawn where none are recorded."""
 
 Payload = dict[str, np.ndarray]
 """One request: input name → array, first axis 1."""
@@ -89,3 +94,15 @@ def _storable(index: int, name: str, array: np.ndarray) -> np.ndarray:
     if any(t.endswith(b"\0") for t in texts):
         raise InputError(f"payload {index}: a string in '{name}' ends in NUL; leave it out")
     return np.array(texts, dtype=np.bytes_).reshape(array.shape)
+
+
+def load_payloads(folder: Path, model: Path, seed: int = 0) -> tuple[list[Payload], str]:
+    """The requests recorded in a packaged model's folder, else random ones; and which they are.
+
+    model: the ONNX file whose signature random ones are drawn from.
+    """
+    recorded = folder / PAYLOADS
+    if recorded.is_file():
+        return read_payloads(recorded), PAYLOADS
+    drawn = random_payloads(read_signature(model), RANDOM_PAYLOADS, seed)
+    return drawn, "random values drawn from the signature"

@@ -57,13 +57,16 @@ def arm_server(
     return EmbeddedTriton(work, log=log, cpus=cpus, drain=False)
 
 
-def tuning_candidates(cpus: int) -> tuple[tuple[int, int], ...]:
-    """(threads, instances) to try on so many CPUs, each using all of them but the last.
+def candidates(arm: ArmName, cpus: int) -> tuple[tuple[int, int], ...]:
+    """(threads, instances) to try on so many CPUs.
 
-    All threads on one run; one thread for each of many runs; half and half; and a single
-    thread, which leaves CPU to the rest of the server.
+    All threads on one run; one thread for each of many runs; half and half; a single thread,
+    which leaves CPU to the rest of the server. The baseline's runs share one session, so it can
+    also overlap them at full width.
     """
-    candidates = [(cpus, 1), (1, cpus), (1, 1)]
+    pairs = [(cpus, 1), (1, cpus), (1, 1)]
     if cpus >= 4:
-        candidates.insert(1, (cpus // 2, 2))
-    return tuple(dict.fromkeys(candidates))
+        pairs.append((cpus // 2, 2))
+    if arm == "ort_baseline":
+        pairs.append((cpus, 2))
+    return tuple(dict.fromkeys(pairs))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -18,32 +17,31 @@ from tritonkit.bench.arms import (
     ARMS,
     arm_config,
     arm_server,
+    candidates,
     require_batchable,
-    tuning_candidates,
 )
 from tritonkit.bench.ceiling import measure_ceiling
 from tritonkit.bench.certificate import certify
-from tritonkit.bench.levels import measure_levels, record
+from tritonkit.bench.levels import Mode, plan_levels, record
 from tritonkit.bench.machine import describe_machine, usable_cpus
 from tritonkit.bench.result import ArmName, ArmResult, Ceiling, LevelRecord, Result, TuningRun
 from tritonkit.bench.verdict import MUST_GAIN, capacity, decide
 from tritonkit.client.http import EncodedRequest, HttpConnection, encode_infer
 from tritonkit.errors import CheckFailedError
 from tritonkit.load.runner import Level, run_level
-from tritonkit.payloads import Payload, random_payloads, read_payloads
+from tritonkit.payloads import PAYLOADS, Payload, load_payloads
 from tritonkit.repository import pbtxt
 from tritonkit.repository.config import ModelConfig
-from tritonkit.repository.layout import PAYLOADS, model_file, read_config
+from tritonkit.repository.layout import model_file, read_config
 from tritonkit.samples import write_samples
 from tritonkit.server.interface import Server
 from tritonkit.server.onnxruntime_backend.session import open_session
-from tritonkit.signature import read_signature
 from tritonkit.stats.scrape import ServerCounters, read_counters
 
-WARMUP_S = 0.6
+WARMUP_S = 0.5
 TUNING_USERS = 32
-TUNING_S = 1.5
-RANDOM_PAYLOADS = 64
+TUNING_S = 0.7
+TUNING_ROUNDS = 2
 CHECKED_PAYLOADS = 8
 ANSWER_RTOL, ANSWER_ATOL = 1e-3, 1e-4
 
@@ -84,8 +82,13 @@ def compare(what: Comparison, out: Path, tell: Tell) -> Result:
     """
     started = time.perf_counter()
     subject = _prepare(what)
-    ceiling = _measure_ceiling(subject, tell)
-    arms = tuple(_measure_arm(arm, what, subject, ceiling, out, tell) for arm in ARMS)
+    ceiling = measure_ceiling(what.repository, what.model, len(subject.cpus))
+    tell(
+        f"in process: {ceiling.batch1_ips:.0f} inferences/s at batch 1, "
+        f"{ceiling.best_ips:.0f} at batch {ceiling.best_batch}"
+    )
+    tuning = {arm: _tune(arm, what, subject, out, tell) for arm in ARMS}
+    arms = _measure(what, subject, tuning, ceiling, out, tell)
     return Result(
         kit_version=version("tritonkit"),
         model=what.model,
@@ -115,12 +118,7 @@ def _prepare(what: Comparison) -> _Subject:
     config = read_config(what.repository, what.model)
     require_batchable(config)
     file = model_file(what.repository, what.model)
-    recorded = what.repository / what.model / PAYLOADS
-    if recorded.is_file():
-        payloads, source = read_payloads(recorded), PAYLOADS
-    else:
-        payloads = random_payloads(read_signature(file), RANDOM_PAYLOADS, what.seed)
-        source = "random values drawn from the signature"
+    payloads, source = load_payloads(what.repository / what.model, file, what.seed)
     outputs = [t.name for t in config.outputs]
     session = open_session(file, pbtxt.as_json(config))
     answers = [
@@ -138,70 +136,126 @@ def _prepare(what: Comparison) -> _Subject:
     )
 
 
-def _measure_ceiling(subject: _Subject, tell: Tell) -> Ceiling:
-    threads = tuple(sorted({1, len(subject.cpus)}))
-    # The median payload: where lengths vary, the row that stands for most of them.
-    row = sorted(subject.payloads, key=_elements)[len(subject.payloads) // 2]
-    ceiling = measure_ceiling(subject.file, subject.config, row, threads)
-    tell(
-        f"in process: {ceiling.batch1_ips:.0f} inferences/s at batch 1, "
-        f"{ceiling.best_ips:.0f} at batch {ceiling.best_batch}"
+def _tune(
+    arm: ArmName, what: Comparison, subject: _Subject, out: Path, tell: Tell
+) -> tuple[TuningRun, ...]:
+    """Short closed loops on all candidates in turn; the one with the highest rate is chosen.
+
+    All candidates are up at the same time, so that rounds over them cost no restarts. Each
+    counts with its best round: what disturbs a short run on a busy machine only slows it.
+    """
+    level = Level("closed", TUNING_USERS, TUNING_S, WARMUP_S)
+    pairs = candidates(arm, len(subject.cpus))
+    best: dict[tuple[int, int], LevelRecord] = {}
+    with ExitStack() as stack:
+        servers = {}
+        for threads, instances in pairs:
+            config = arm_config(arm, subject.config, threads, instances)
+            log = out / "logs" / f"{arm}-tuning-{threads}x{instances}.log"
+            servers[threads, instances], _ = stack.enter_context(
+                _running(arm, what, config, subject, log)
+            )
+        for _ in range(TUNING_ROUNDS):
+            for pair in pairs:
+                run = run_level(servers[pair].endpoints.http, subject.requests, level)
+                found = record(level, run, None, what.slo_p99_ms, samples="")
+                if pair not in best or found.achieved_rps > best[pair].achieved_rps:
+                    best[pair] = found
+    chosen = max(pairs, key=lambda pair: best[pair].achieved_rps)
+    tell(f"{arm}: best with {chosen[0]} thread(s) × {chosen[1]} instance(s)")
+    return tuple(
+        TuningRun(*pair, best[pair].achieved_rps, best[pair].p99_ms, chosen=pair == chosen)
+        for pair in pairs
     )
-    return ceiling
 
 
-def _measure_arm(
-    arm: ArmName, what: Comparison, subject: _Subject, ceiling: Ceiling, out: Path, tell: Tell
-) -> ArmResult:
-    tuning = _tune(arm, what, subject, out, tell)
-    best = next(run for run in tuning if run.chosen)
-    config = arm_config(arm, subject.config, best.threads, best.instances)
-    with _running(arm, what, config, subject, out / "logs" / f"{arm}.log") as (server, http):
-        _check_answers(arm, what.model, http, subject)
-        before = _counters(http, what.model)
+class _Arm:
+    """An arm while it is measured: its live server, its records, what was counted before."""
 
-        def measure(mode: Literal["closed", "open"], offered: float) -> LevelRecord:
-            level = Level(mode, offered, what.level_s, WARMUP_S, what.seed)
-            samples = f"samples/{arm}-{mode}-{offered:g}.csv.gz"
-            earlier = _counters(http, what.model)
-            run = run_level(server.endpoints.http, subject.requests, level)
-            write_samples(out / samples, run.samples)
-            mean_batch = _counters(http, what.model).since(earlier).mean_batch
-            measured = record(level, run, mean_batch, what.slo_p99_ms, samples)
-            tell(_line(arm, measured))
-            return measured
+    def __init__(self, name: ArmName, config: ModelConfig, server: Server, http: HttpConnection):
+        self.name = name
+        self.config = config
+        self.server = server
+        self.http = http
+        self.before = self.counters()
+        self.levels: list[LevelRecord] = []
 
-        levels = measure_levels(measure, what.rate_rps)
-        certificate = certify(arm, server, config, _counters(http, what.model).since(before))
-    sustained = capacity(levels)
+    def counters(self) -> ServerCounters:
+        return read_counters(self.http.model_statistics(self.config.name))
+
+
+def _measure(
+    what: Comparison,
+    subject: _Subject,
+    tuning: Mapping[ArmName, tuple[TuningRun, ...]],
+    ceiling: Ceiling,
+    out: Path,
+    tell: Tell,
+) -> tuple[ArmResult, ...]:
+    """Measure all arms level by level, in turn, forwards and backwards (A B C, C B A, …).
+
+    All servers are up the whole time and only the one under load works, so a machine that
+    drifts hurts all arms alike.
+    """
+    with ExitStack() as stack:
+        arms = []
+        for name in ARMS:
+            best = next(run for run in tuning[name] if run.chosen)
+            config = arm_config(name, subject.config, best.threads, best.instances)
+            log = out / "logs" / f"{name}.log"
+            server, http = stack.enter_context(_running(name, what, config, subject, log))
+            _check_answers(name, what.model, http, subject)
+            arms.append(_Arm(name, config, server, http))
+        plans = {arm.name: plan_levels(what.rate_rps) for arm in arms}
+        wanted = {name: next(plan) for name, plan in plans.items()}
+        while wanted:
+            for arm in arms:
+                if arm.name not in wanted:
+                    continue
+                level = _measure_level(arm, *wanted[arm.name], what, subject, out)
+                tell(_line(arm.name, level))
+                try:
+                    wanted[arm.name] = plans[arm.name].send(level)
+                except StopIteration as done:
+                    arm.levels = done.value
+                    del wanted[arm.name]
+            arms.reverse()
+        arms.sort(key=lambda arm: ARMS.index(arm.name))
+        return tuple(_conclude(arm, tuning[arm.name], ceiling) for arm in arms)
+
+
+def _measure_level(
+    arm: _Arm, mode: Mode, offered: float, what: Comparison, subject: _Subject, out: Path
+) -> LevelRecord:
+    level = Level(mode, offered, what.level_s, WARMUP_S, what.seed)
+    earlier = arm.counters()
+    run = run_level(arm.server.endpoints.http, subject.requests, level)
+    mean_batch = arm.counters().since(earlier).mean_batch
+    samples = _free(out, f"samples/{arm.name}-{mode}-{offered:g}")
+    write_samples(out / samples, run.samples)
+    return record(level, run, mean_batch, what.slo_p99_ms, samples)
+
+
+def _free(out: Path, stem: str) -> str:
+    """A file name that is not taken: a level that is measured again gets a number."""
+    name, count = f"{stem}.csv.gz", 1
+    while (out / name).exists():
+        count += 1
+        name = f"{stem}-{count}.csv.gz"
+    return name
+
+
+def _conclude(arm: _Arm, tuning: tuple[TuningRun, ...], ceiling: Ceiling) -> ArmResult:
+    sustained = capacity(arm.levels)
+    counted = arm.counters().since(arm.before)
     return ArmResult(
-        name=arm,
-        certificate=certificate,
-        tuning=tuple(tuning),
-        levels=tuple(levels),
+        name=arm.name,
+        certificate=certify(arm.name, arm.server, arm.config, counted),
+        tuning=tuning,
+        levels=tuple(arm.levels),
         capacity_rps=sustained,
         share_of_ceiling=sustained / ceiling.best_ips,
     )
-
-
-def _tune(
-    arm: ArmName, what: Comparison, subject: _Subject, out: Path, tell: Tell
-) -> list[TuningRun]:
-    """A short closed loop for each candidate; the one with the highest rate is chosen."""
-    level = Level("closed", TUNING_USERS, TUNING_S, WARMUP_S)
-    measured = []
-    for threads, instances in tuning_candidates(len(subject.cpus)):
-        config = arm_config(arm, subject.config, threads, instances)
-        log = out / "logs" / f"{arm}-tuning-{threads}x{instances}.log"
-        with _running(arm, what, config, subject, log) as (server, _):
-            run = run_level(server.endpoints.http, subject.requests, level)
-        measured.append((threads, instances, record(level, run, None, what.slo_p99_ms, "")))
-    best = max(measured, key=lambda m: m[2].achieved_rps)
-    tell(f"{arm}: best with {best[0]} thread(s) × {best[1]} instance(s)")
-    return [
-        TuningRun(threads, instances, r.achieved_rps, r.p99_ms, chosen=r is best[2])
-        for threads, instances, r in measured
-    ]
 
 
 @contextmanager
@@ -235,14 +289,6 @@ def _check_answers(arm: str, model: str, http: HttpConnection, subject: _Subject
                 )
 
 
-def _counters(http: HttpConnection, model: str) -> ServerCounters:
-    return read_counters(http.model_statistics(model))
-
-
-def _elements(payload: Payload) -> int:
-    return sum(array.size for array in payload.values())
-
-
 def _line(arm: str, level: LevelRecord) -> str:
     load = f"{level.offered:g} users" if level.mode == "closed" else f"{level.offered:g} req/s"
     p99 = "-" if level.p99_ms is None else f"{level.p99_ms:.1f} ms"
@@ -253,8 +299,8 @@ def _line(arm: str, level: LevelRecord) -> str:
 def _notes(what: Comparison, subject: _Subject) -> list[str]:
     notes = [
         "The load generator and the server under test share the same CPUs; every arm pays that.",
-        "Each level ran once and the arms one after another, so differences of a few percent "
-        "are noise.",
+        "Levels ran on all arms in turn, forwards and backwards; the level that decides ran "
+        "twice. Differences of a few percent are noise.",
         f"Every arm answered the first {len(subject.answers)} payloads as the bare ONNX Runtime "
         "session does.",
     ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Generator
+from dataclasses import asdict, replace
 from typing import Literal
 
 from tritonkit.bench.result import LevelRecord
@@ -17,31 +17,52 @@ USERS = (1, 4, 16, 64)
 OPEN_SHARES = (0.6, 0.85)
 """Open-loop levels, as shares of what the closed loop sustained within the budget."""
 
-Measure = Callable[[Literal["closed", "open"], float], LevelRecord]
-"""(mode, offered) → the record of one measured level."""
+Mode = Literal["closed", "open"]
+
+Plan = Generator[tuple[Mode, float], LevelRecord, list[LevelRecord]]
+"""Asks for a level as (mode, offered), is sent its record, and returns all records in the end."""
 
 
-def measure_levels(measure: Measure, rate_rps: float | None) -> list[LevelRecord]:
-    """Measure an arm at a few levels that surround its capacity.
+def plan_levels(rate_rps: float | None) -> Plan:
+    """The few levels that surround an arm's capacity, each chosen by what the last one showed.
 
     Closed loop: USERS until one breaks the budget, then once between the last that held and
     the first that did not. Open loop: shares of the capacity found so, and `rate_rps` if given.
+    At last the level that decides is measured once more, so that no verdict rests on one
+    moment of a busy machine.
     """
     closed: list[LevelRecord] = []
     for users in USERS:
-        closed.append(measure("closed", users))
+        closed.append((yield "closed", users))
         if not closed[-1].holds_slo:
             break
     if closed[-1].holds_slo:
-        closed.append(measure("closed", 2 * closed[-1].offered))
+        closed.append((yield "closed", 2 * closed[-1].offered))
     elif len(closed) > 1:
-        closed.append(measure("closed", 2 * closed[-2].offered))
+        closed.append((yield "closed", 2 * closed[-2].offered))
     sustained = capacity(closed) or closed[0].achieved_rps
     rates = [_round(sustained * share) for share in OPEN_SHARES if sustained > 0]
     if rate_rps is not None:
         rates.append(rate_rps)
-    opened = [measure("open", rate) for rate in rates]
-    return sorted(closed, key=lambda r: r.offered) + sorted(opened, key=lambda r: r.offered)
+    opened = []
+    for rate in rates:
+        opened.append((yield "open", rate))
+    levels = sorted(closed, key=_offered) + sorted(opened, key=_offered)
+    decides = _deciding(levels, rate_rps)
+    again = yield decides.mode, decides.offered
+    return [*levels, replace(again, repeat=True)]
+
+
+def _deciding(levels: list[LevelRecord], rate_rps: float | None) -> LevelRecord:
+    """The level at the wanted rate; else the one that set the capacity; else the first."""
+    if rate_rps is not None:
+        return next(x for x in levels if x.mode == "open" and x.offered == rate_rps)
+    holding = [level for level in levels if level.holds_slo]
+    return max(holding, key=lambda x: x.achieved_rps) if holding else levels[0]
+
+
+def _offered(level: LevelRecord) -> float:
+    return level.offered
 
 
 def record(

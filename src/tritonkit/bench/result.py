@@ -14,21 +14,27 @@ Choice = Literal["ort_baseline", "triton_unbatched", "triton_batched", "none"]
 
 @dataclass(frozen=True)
 class CeilingPoint:
-    """The bare session's best inferences (rows) per second at one batch size."""
+    """Inferences (rows) per second of `instances` bare sessions at a time, `threads` each."""
 
     threads: int
+    instances: int
     batch: int
     ips: float
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What the session reaches in process, without any server."""
+    """The most that ONNX Runtime reaches in process, without any server.
+
+    batch1_ips: at batch 1; best_ips: at the best batch size; each with its best threads and
+    instances.
+    """
 
     batch1_ips: float
     best_ips: float
     best_batch: int
     best_threads: int
+    best_instances: int
     points: tuple[CeilingPoint, ...]
 
 
@@ -63,8 +69,9 @@ class Certificate:
 class LevelRecord:
     """One level of load on one arm. offered: users (closed) or requests per second (open).
 
-    generator_bound: the generator, not the server, may be what was measured. Such a level can
-    count for an arm (its lateness is inside the latency) but never against it.
+    generator_bound: the generator may be part of what was measured: it was late, or it used a
+    whole core. Its lateness is inside the latencies, so the level is never better than real.
+    repeat: the level that decides, measured once more at the end.
     """
 
     mode: Literal["closed", "open"]
@@ -84,6 +91,7 @@ class LevelRecord:
     mean_batch: float | None
     holds_slo: bool
     samples: str
+    repeat: bool = False
 
 
 @dataclass(frozen=True)

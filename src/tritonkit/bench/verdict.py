@@ -54,34 +54,34 @@ def decide(arms: Sequence[ArmResult], slo_p99_ms: float, rate_rps: float | None)
             "none", f"No arm keeps p99 within {slo_p99_ms:g} ms at any load tried; {found}.", None
         )
     chosen = next(a for a in arms if a.capacity_rps * MUST_GAIN > best.capacity_rps)
+    sustains = (
+        f"{_capital(LABELS[chosen.name])} sustains {chosen.capacity_rps:.0f} requests/s within "
+        f"p99 {slo_p99_ms:g} ms"
+    )
     simpler = arms[: arms.index(chosen)]
-    others = [a for a in arms if a is not chosen]
-    within = f"within p99 {slo_p99_ms:g} ms"
-    if chosen.name == "triton_batched":
-        because = (
-            f"Dynamic batching sustains {chosen.capacity_rps:.0f} requests/s {within}, "
-            f"{_against(chosen, simpler)}."
-        )
-    else:
-        batched = next((a for a in arms if a.name == "triton_batched"), None)
-        lead = "Batching does not pay: " if batched else ""
-        because = (
-            f"{lead}{LABELS[chosen.name]} sustains {chosen.capacity_rps:.0f} requests/s {within}, "
-            f"{_beside(others)}, and less than {MUST_GAIN:g}× more is not worth the extra parts."
-        )
-    return Verdict(chosen.name, because, _settings(chosen))
+    more = arms[arms.index(chosen) + 1 :]
+    parts = [sustains]
+    if simpler:
+        parts.append(" and ".join(_beats(chosen, arm) for arm in simpler))
+    because = ", ".join(parts)
+    if more:
+        reaches = " and ".join(_share(chosen, arm) for arm in more)
+        because += f"; {reaches}, less than the {MUST_GAIN:g}× that it must gain"
+    if chosen.name != "triton_batched":
+        because = f"Batching does not pay: {_lower(because)}"
+    return Verdict(chosen.name, f"{because}.", _settings(chosen))
 
 
 def _decide_for_rate(arms: Sequence[ArmResult], slo_p99_ms: float, rate_rps: float) -> Verdict:
     for arm in arms:
-        level = _level_at(arm, rate_rps)
-        if level is not None and level.holds_slo:
+        level = _holding(arm, rate_rps)
+        if level is not None:
             failed = arms[: arms.index(arm)]
             tail = f"; {', '.join(LABELS[a.name] for a in failed)} did not" if failed else ""
             simplest = "" if failed else ", and it is the simplest to run"
             return Verdict(
                 arm.name,
-                f"{LABELS[arm.name].capitalize()} holds {rate_rps:g} requests/s at p99 "
+                f"{_capital(LABELS[arm.name])} holds {rate_rps:g} requests/s at p99 "
                 f"{level.p99_ms:.1f} ms, within the budget of {slo_p99_ms:g} ms{simplest}{tail}.",
                 _settings(arm),
             )
@@ -94,23 +94,31 @@ def _decide_for_rate(arms: Sequence[ArmResult], slo_p99_ms: float, rate_rps: flo
     )
 
 
-def _level_at(arm: ArmResult, rate_rps: float) -> LevelRecord | None:
-    return next((x for x in arm.levels if x.mode == "open" and x.offered == rate_rps), None)
+def _holding(arm: ArmResult, rate_rps: float) -> LevelRecord | None:
+    """The level at which the arm held the rate, if it did."""
+    return next(
+        (x for x in arm.levels if x.mode == "open" and x.offered == rate_rps and x.holds_slo), None
+    )
 
 
-def _against(chosen: ArmResult, simpler: Sequence[ArmResult]) -> str:
-    parts = []
-    for arm in simpler:
-        if arm.capacity_rps:
-            ratio = chosen.capacity_rps / arm.capacity_rps
-            parts.append(f"{ratio:.1f}× {LABELS[arm.name]} ({arm.capacity_rps:.0f})")
-        else:
-            parts.append(f"where {LABELS[arm.name]} never kept the budget")
-    return " and ".join(parts)
+def _beats(chosen: ArmResult, simpler: ArmResult) -> str:
+    if not simpler.capacity_rps:
+        return f"where {LABELS[simpler.name]} never kept the budget"
+    ratio = chosen.capacity_rps / simpler.capacity_rps
+    return f"{ratio:.1f}× {LABELS[simpler.name]} ({simpler.capacity_rps:.0f})"
 
 
-def _beside(others: Sequence[ArmResult]) -> str:
-    return " and ".join(f"{LABELS[a.name]} {a.capacity_rps:.0f}" for a in others)
+def _share(chosen: ArmResult, other: ArmResult) -> str:
+    ratio = other.capacity_rps / chosen.capacity_rps
+    return f"{LABELS[other.name]} reaches {other.capacity_rps:.0f} ({ratio:.2f}×)"
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _lower(text: str) -> str:
+    return text if text.startswith("Triton") else text[0].lower() + text[1:]
 
 
 def _settings(arm: ArmResult) -> dict[str, int]:

@@ -32,7 +32,7 @@ import click
 @click.option(
     "--level-s",
     type=click.FloatRange(min=0.5),
-    default=3.0,
+    default=2.5,
     show_default=True,
     help="Counted seconds of each load level. Longer gives a better p99.",
 )

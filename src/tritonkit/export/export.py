@@ -27,15 +27,19 @@ from tritonkit.export.neighbours import check_neighbours
 from tritonkit.export.parity import OnnxModel, Parity
 from tritonkit.export.source import OnnxSource, Source, TorchSource
 from tritonkit.export.torch_to_onnx import torch_to_onnx
-from tritonkit.payloads import Payload, random_payloads, write_payloads
+from tritonkit.payloads import (
+    PAYLOADS,
+    RANDOM_PAYLOADS,
+    Payload,
+    random_payloads,
+    write_payloads,
+)
 from tritonkit.signature import ModelSignature, data_type_of, load_onnx, read_signature
 
 if TYPE_CHECKING:
     import onnx
 
-MODEL, VERIFICATION, PAYLOADS = "model.onnx", "verification.json", "payloads.npz"
-
-_RANDOM_PAYLOADS = 64
+MODEL, VERIFICATION = "model.onnx", "verification.json"
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ def _requests(
         count = len(next(iter(examples.values())))
         rows = [{name: a[i : i + 1] for name, a in examples.items()} for i in range(count)]
         return rows, "the example inputs"
-    return random_payloads(signature, _RANDOM_PAYLOADS), "random"
+    return random_payloads(signature, RANDOM_PAYLOADS), "random"
 
 
 def _check_payload(what: str, signature: ModelSignature, payload: Mapping[str, np.ndarray]) -> None:

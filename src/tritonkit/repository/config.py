@@ -9,6 +9,9 @@ from tritonkit.signature import DataType, ModelSignature, TensorSpec
 
 BACKEND = "onnxruntime"
 
+_LEAST = {"max_batch_size": 0, "instances": 1, "intra_op_threads": 1, "inter_op_threads": 1}
+_MOST = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class ConfigTensor:
@@ -62,19 +65,19 @@ class ModelConfig:
         def refuse(what: str) -> None:
             raise RepositoryError(f"model '{self.name}': {what}")
 
+        if not self.name.isprintable():  # what UTF-8 cannot say is not printable either
+            raise RepositoryError(f"model {self.name!a}: a model name must be printable")
         if not self.name or "/" in self.name or self.name.startswith("."):
             refuse("a model name must be a plain folder name")
-        if self.max_batch_size < 0:
-            refuse(f"max_batch_size is {self.max_batch_size}; it must be 0 or more")
-        for field in ("instances", "intra_op_threads", "inter_op_threads"):
-            if getattr(self, field) < 1:
-                refuse(f"{field} is {getattr(self, field)}; it must be 1 or more")
+        for field, least in _LEAST.items():
+            if not least <= getattr(self, field) <= _MOST:
+                refuse(f"{field} is {getattr(self, field)}; it must be {least} to {_MOST}")
         batching = self.dynamic_batching
         if batching is not None:
             if self.max_batch_size < 1:
                 refuse("dynamic batching needs a max_batch_size of 1 or more")
-            if batching.max_queue_delay_us < 0:
-                refuse(f"max_queue_delay_us is {batching.max_queue_delay_us}; it must be 0 or more")
+            if not 0 <= batching.max_queue_delay_us <= _MOST:
+                refuse(f"max_queue_delay_us is {batching.max_queue_delay_us}; it must be 0 to {_MOST}")
             for size in batching.preferred_batch_sizes:
                 if not 1 <= size <= self.max_batch_size:
                     refuse(f"preferred batch size {size} is not in 1..{self.max_batch_size}")

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from tritonkit.errors import RepositoryError
+from tritonkit.payloads import PAYLOADS
 from tritonkit.repository import pbtxt
 from tritonkit.repository.config import ModelConfig
 
 CONFIG = "config.pbtxt"
 MODEL = "model.onnx"
-PAYLOADS = "payloads.npz"
 
 
 def model_names(repository: Path) -> list[str]:
@@ -40,8 +41,8 @@ def read_config(repository: Path, model: str) -> ModelConfig:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RepositoryError(f"{path}: not a text file; write it as protobuf text") from error
-    config = pbtxt.decode(text, str(path))
-    if config.name and config.name != model:
+    config = pbtxt.decode(text, str(path), model)
+    if config.name != model:
         raise RepositoryError(
             f"{path}: the name is '{config.name}' but the folder is '{model}'; they must be equal"
         )
@@ -71,19 +72,20 @@ def model_file(repository: Path, model: str) -> Path:
 def write_model(
     repository: Path,
     config: ModelConfig,
-    files: list[Path],
+    files: Mapping[str, Path],
     *,
     version: int | None = None,
     payloads: Path | None = None,
 ) -> Path:
     """Write one version of a model and its config; returns the version's folder.
 
-    files: what goes into the version folder; one of them is `model.onnx`.
+    files: what goes into the version folder, by its place there; one is `model.onnx`.
     version: None takes the next free number; a number that exists is replaced.
     payloads: real inputs for load tests, kept beside the versions.
     """
     folder = repository / config.name
     text = pbtxt.encode(config)
+    is_new = not repository.exists()
     folder.mkdir(parents=True, exist_ok=True)
     if version is None:
         version = max(versions(repository, config.name), default=0) + 1
@@ -91,14 +93,16 @@ def write_model(
     work = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     try:
         (work / "version").mkdir()
-        for file in files:
-            shutil.copyfile(file, work / "version" / file.name)
+        for name, file in files.items():
+            place = work / "version" / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
         (work / CONFIG).write_text(text, encoding="utf-8")
         if payloads is not None:
             shutil.copyfile(payloads, work / PAYLOADS)
-        if target.exists():
-            target.rename(work / "replaced")
         try:
+            if target.exists():
+                target.rename(work / "replaced")
             (work / "version").rename(target)
         except BaseException:
             if (work / "replaced").exists():
@@ -111,17 +115,21 @@ def write_model(
         shutil.rmtree(work)
         if not any(folder.iterdir()):
             folder.rmdir()
+            if is_new:
+                repository.rmdir()
     return target
 
 
 def write_variant(repository: Path, model: str, config: ModelConfig, target: Path) -> None:
     """A repository at `target` with the newest version of one model under another config.
 
-    The version's files are linked, not copied.
+    The version's files, and what else lies in the model's folder (labels), are linked, not copied.
     """
     source = model_file(repository, model)
     version = next(p for p in source.parents if p.parent == repository / model)
     folder = target / model
     folder.mkdir(parents=True)
-    (folder / version.name).symlink_to(version.resolve(), target_is_directory=True)
+    for entry in (repository / model).iterdir():
+        if entry == version or not (entry.name == CONFIG or entry.name.isdigit()):
+            (folder / entry.name).symlink_to(entry.resolve())
     (folder / CONFIG).write_text(pbtxt.encode(config), encoding="utf-8")

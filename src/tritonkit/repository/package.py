@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tritonkit.errors import ModelError
+from tritonkit.payloads import PAYLOADS
 from tritonkit.repository.config import DynamicBatching, config_for
-from tritonkit.repository.layout import MODEL, PAYLOADS, write_model
-from tritonkit.signature import read_signature
+from tritonkit.repository.layout import MODEL, write_model
+from tritonkit.signature import external_files, read_signature
+
+VERIFICATION = "verification.json"
 
 
 @dataclass(frozen=True)
@@ -31,18 +34,16 @@ def package_model(
 ) -> Path:
     """Write a repository entry; returns the version's folder.
 
-    exported: the folder that `tritonkit export` wrote, or a bare .onnx file. version: None takes
-    the next free number; one that exists is replaced. ModelError, RepositoryError; nothing is
-    written then.
+    exported: the folder that `tritonkit export` wrote, or a bare .onnx file. Its external data
+    goes with it. version: None takes the next free number; one that exists is replaced.
+    ModelError, RepositoryError; nothing is written then.
     """
     if exported.is_dir():
         model = exported / MODEL
         if not model.is_file():
             raise ModelError(f"{exported} has no {MODEL}; make one with: tritonkit export")
-        files = sorted(p for p in exported.iterdir() if p.is_file() and p.name != PAYLOADS)
-        payloads = exported / PAYLOADS
     else:
-        model, files, payloads = exported, [exported], exported.parent / PAYLOADS
+        model = exported
     batching = (
         DynamicBatching(settings.max_queue_delay_us, settings.preferred_batch_sizes)
         if settings.max_batch_size > 0 and settings.max_queue_delay_us is not None
@@ -56,10 +57,8 @@ def package_model(
         intra_op_threads=settings.threads,
         dynamic_batching=batching,
     )
-    return write_model(
-        repository,
-        config,
-        files,
-        version=version,
-        payloads=payloads if exported.is_dir() and payloads.is_file() else None,
-    )
+    beside = {name: exported / name for name in (VERIFICATION, PAYLOADS)}
+    found = {name: path for name, path in beside.items() if path.is_file()}
+    payloads = found.pop(PAYLOADS, None)
+    files = {**external_files(model), **found, MODEL: model}
+    return write_model(repository, config, files, version=version, payloads=payloads)

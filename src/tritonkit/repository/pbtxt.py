@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2 as schema
 
-from tritonkit.errors import RepositoryError
+from tritonkit.errors import ModelError, RepositoryError
 from tritonkit.repository.config import BACKEND, ConfigTensor, DynamicBatching, ModelConfig
 from tritonkit.signature import data_type
 
@@ -48,8 +48,9 @@ def encode(config: ModelConfig) -> str:
     return str(text_format.MessageToString(message))
 
 
-def decode(text: str, where: str) -> ModelConfig:
-    """The ModelConfig of a config.pbtxt. `where` names it in errors.
+def decode(text: str, where: str, folder: str = "") -> ModelConfig:
+    """The ModelConfig of a config.pbtxt. `where` names it in errors; `folder` is the model's
+    name where the text, as Triton allows, gives none.
 
     RepositoryError for text that is not of the schema, and for what the kit cannot serve:
     another backend, several instance groups, inputs or outputs left to auto-complete.
@@ -67,9 +68,9 @@ def decode(text: str, where: str) -> ModelConfig:
         )
     block = message.dynamic_batching
     return ModelConfig(
-        name=message.name,
-        inputs=_tensors(message.input),
-        outputs=_tensors(message.output),
+        name=message.name or folder,
+        inputs=_tensors(message.input, where),
+        outputs=_tensors(message.output, where),
         max_batch_size=message.max_batch_size,
         # Without an instance_group Triton gives this backend name 2 CPU instances.
         instances=(message.instance_group[0].count or 1) if message.instance_group else 2,
@@ -112,21 +113,22 @@ def _set_tensors(messages: Any, tensors: tuple[ConfigTensor, ...]) -> None:
     del messages[:before]
 
 
-def _tensors(messages: Any) -> tuple[ConfigTensor, ...]:
-    return tuple(
-        ConfigTensor(m.name, data_type(schema.DataType.Name(m.data_type)), tuple(m.dims))
-        for m in messages
-    )
+def _tensors(messages: Any, where: str) -> tuple[ConfigTensor, ...]:
+    try:
+        return tuple(
+            ConfigTensor(m.name, data_type(schema.DataType.Name(m.data_type)), tuple(m.dims))
+            for m in messages
+        )
+    except ModelError as error:
+        raise RepositoryError(f"{where}: {error}") from error
 
 
 def _threads(message: Any, key: str, where: str) -> int:
-    text = message.parameters[key].string_value if key in message.parameters else ""
-    if not text:
-        # ONNX Runtime's own default is a thread for each core.
-        return os.cpu_count() or 1 if key.startswith("intra") else 1
-    if not text.isdigit():
+    text = message.parameters[key].string_value if key in message.parameters else "0"
+    if not (text.isascii() and text.isdigit()):
         raise RepositoryError(f"{where}: {key} is '{text}'; it must be a whole number")
-    return max(1, int(text))
+    # 0 is ONNX Runtime's own choice: a thread for each core.
+    return int(text) or (os.cpu_count() or 1 if key.startswith("intra") else 1)
 
 
 def _add_warmup(message: Any, config: ModelConfig, batch_size: int) -> None:
