@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,6 +145,41 @@ def read_signature(path: Path) -> ModelSignature:
         inputs=tuple(_tensor_spec(path, v) for v in graph.input if v.name not in weights),
         outputs=tuple(_tensor_spec(path, v) for v in graph.output),
     )
+
+
+def external_files(path: Path) -> dict[str, Path]:
+    """The files that an ONNX file keeps weights in: where it says they are, relative to itself,
+    and where that is.
+
+    ModelError if one is missing, or lies outside the model's folder.
+    """
+    files = {}
+    for location in sorted(set(_external_locations(load_onnx(path).graph))):
+        data = path.parent / location
+        if not data.resolve().is_relative_to(path.parent.resolve()):
+            raise ModelError(
+                f"{path}: its external data '{location}' lies outside the model's folder; "
+                "save the model with its data beside it"
+            )
+        if not data.is_file():
+            raise ModelError(f"{path}: its external data file {data} is missing; put it there")
+        files[location] = data
+    return files
+
+
+def _external_locations(graph: onnx.GraphProto) -> Iterator[str]:
+    """The files that tensors of `graph` and of the graphs inside its nodes are kept in."""
+    import onnx
+
+    tensors = list(graph.initializer)
+    for node in graph.node:
+        for attribute in node.attribute:
+            tensors += [attribute.t, *attribute.tensors]
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _external_locations(inner)
+    for tensor in tensors:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            yield from (entry.value for entry in tensor.external_data if entry.key == "location")
 
 
 def _tensor_spec(path: Path, value: onnx.ValueInfoProto) -> TensorSpec:

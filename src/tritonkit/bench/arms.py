@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from tritonkit.bench.result import ArmName
+from tritonkit.client.http import HttpConnection
 from tritonkit.errors import InputError
 from tritonkit.repository.config import DynamicBatching, ModelConfig
 from tritonkit.repository.layout import write_variant
@@ -55,6 +57,21 @@ def arm_server(
     if arm == "ort_baseline":
         return OrtBaseline(work, config.name, log=log, cpus=cpus)
     return EmbeddedTriton(work, log=log, cpus=cpus, drain=False)
+
+
+@contextmanager
+def running(
+    arm: ArmName, repository: Path, config: ModelConfig, log: Path, cpus: Sequence[int]
+) -> Iterator[tuple[Server, HttpConnection]]:
+    """The arm's server, ready, and a control connection to it; both end with the block."""
+    with tempfile.TemporaryDirectory(prefix="tritonkit-arm-") as work:
+        variant = Path(work) / "repository"
+        with arm_server(arm, repository, config, variant, log, cpus) as server:
+            http = HttpConnection(server.endpoints.http)
+            try:
+                yield server, http
+            finally:
+                http.close()
 
 
 def candidates(arm: ArmName, cpus: int) -> tuple[tuple[int, int], ...]:

@@ -60,8 +60,8 @@ def compare(
     assert runner
     from rich.console import Console
 
-    from tritonkit.bench.compare import Comparison
     from tritonkit.bench.compare import compare as run
+    from tritonkit.bench.subject import Comparison
     from tritonkit.cli.outputs import publish
     from tritonkit.report.html import render_html
     from tritonkit.report.text import render_text

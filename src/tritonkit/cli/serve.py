@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -55,7 +56,8 @@ def serve(
     names = model_names(repository)
     for name in names:
         model_file(repository, name)
-    log = cache_dir() / "logs" / f"{arm}-{http_port}.log"
+    # One log for each port; of those who share port 0, one for each process.
+    log = cache_dir() / "logs" / f"{arm}-{http_port or f'pid{os.getpid()}'}.log"
     with ExitStack() as stack:
         server: OrtBaseline | EmbeddedTriton
         if arm == "ort_baseline":

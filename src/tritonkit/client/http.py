@@ -8,6 +8,7 @@ them. Sending bytes that are ready costs a load generator a fraction of what tri
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,17 @@ from typing import Any
 import numpy as np
 import tritonclient.http as triton_http
 from geventhttpclient import HTTPClient
+from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
 
 from tritonkit.errors import InputError, RequestError
 from tritonkit.signature import data_type_of
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+
+# How geventhttpclient's parser says that the connection ended in the middle of an answer: llhttp's
+# code for the head, its own words for the body.
+_ENDED_EARLY = {14, "Incomplete response."}
+_REASON_LENGTH = 300
 
 
 @dataclass(frozen=True)
@@ -53,13 +60,13 @@ def encode_infer(
 class HttpConnection:
     """One keep-alive connection to host:port. Not to be shared by threads or greenlets.
 
-    Every method raises RequestError if the server refuses, does not answer within `timeout_s`,
-    or answers something that is no KServe v2.
+    Every method raises RequestError if the server refuses, is silent for `timeout_s`, or answers
+    something that is no KServe v2.
     """
 
     def __init__(self, address: str, timeout_s: float = 30.0):
         host, _, port = address.removeprefix("http://").rstrip("/").rpartition(":")
-        if not host or not port.isdigit():
+        if not host or not port.isdecimal() or int(port) > 65535:
             raise InputError(f"'{address}' is not an address; give host:port")
         self._address = f"{host}:{port}"
         self._http = HTTPClient(
@@ -80,9 +87,13 @@ class HttpConnection:
             result = triton_http.InferenceServerClient.parse_response_body(
                 body, header_length=None if length is None else int(length)
             )
-            return {name: result.as_numpy(name) for name in outputs}
+            arrays = {name: result.as_numpy(name) for name in outputs}
         except Exception as error:  # whatever tritonclient makes of foreign bytes
             raise RequestError("protocol", f"{self._address}: not a KServe v2 answer") from error
+        missing = [name for name, array in arrays.items() if array is None]
+        if missing:
+            raise RequestError("protocol", f"{self._address}: the answer lacks outputs {missing}")
+        return arrays
 
     def server_metadata(self) -> dict[str, Any]:
         """Name, version and extensions of the server."""
@@ -133,9 +144,15 @@ class HttpConnection:
             raise RequestError("timeout", f"{self._address}: no answer in time") from error
         except ConnectionRefusedError as error:
             raise RequestError("refused", f"{self._address}: nothing listens there") from error
+        except socket.gaierror as error:
+            raise RequestError("refused", f"{self._address}: no such host ({error})") from error
         except OSError as error:
             raise RequestError("closed", f"{self._address}: connection lost ({error})") from error
-        except Exception as error:  # geventhttpclient's parser on foreign bytes
+        except HTTPParseError as error:
+            if isinstance(error, HTTPConnectionClosed) or set(error.args) & _ENDED_EARLY:
+                raise RequestError("closed", f"{self._address}: connection lost") from error
+            raise RequestError("protocol", f"{self._address}: not HTTP ({error})") from error
+        except ValueError as error:  # a header that is no number
             raise RequestError("protocol", f"{self._address}: not HTTP ({error})") from error
         if response.status_code != 200:
             raise RequestError(
@@ -146,7 +163,9 @@ class HttpConnection:
 
 
 def _error_text(content: bytes) -> str:
+    """The server's reason in one line: KServe's, or else the beginning of whatever it sent."""
     try:
-        return str(json.loads(content)["error"])
+        text = str(json.loads(content)["error"])
     except (ValueError, KeyError, TypeError):
-        return content[:200].decode("utf-8", errors="replace")
+        text = content[:_REASON_LENGTH].decode("utf-8", errors="replace")
+    return " ".join(text.split())[:_REASON_LENGTH]

@@ -10,6 +10,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any, ClassVar
 
+import gevent
 from locust import events
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
@@ -17,7 +18,7 @@ from locust.runners import MasterRunner, WorkerRunner
 from tritonkit.client.http import HttpConnection, encode_infer
 from tritonkit.errors import CheckFailedError, TritonkitError
 from tritonkit.load.arrivals import poisson
-from tritonkit.load.user import InferUser, Run
+from tritonkit.load.user import DRAIN_S, InferUser, Run
 from tritonkit.payloads import Payload, random_payloads, read_payloads
 from tritonkit.samples import write_samples
 from tritonkit.signature import read_metadata
@@ -54,8 +55,17 @@ def _add_options(parser: ArgumentParser) -> None:
     )
 
 
+def _start_together(environment: Environment, **_: Any) -> None:
+    """Unless told otherwise all users start at once; Locust would add one each second."""
+    options = environment.parsed_options
+    if options is not None and options.spawn_rate is None:
+        options.spawn_rate = options.num_users
+
+
 def _prepare(environment: Environment, **_: Any) -> None:
     """Before any user starts: read the payloads, check the server."""
+    # Requests that are under way at the end are let end, so that a hang is seen.
+    environment.stop_timeout = environment.stop_timeout or DRAIN_S + 1
     if isinstance(environment.runner, MasterRunner):
         return
     options = environment.parsed_options
@@ -67,12 +77,22 @@ def _prepare(environment: Environment, **_: Any) -> None:
     try:
         requests = _requests(environment.host or user.host or "", options, user.dynamic_batching)
         user.run_state = Run(requests, arrivals, None)
+        environment.process_exit_code = None
     except TritonkitError as error:
         log.error("%s", error)
         environment.process_exit_code = error.exit_code
         if environment.runner is not None:
-            environment.runner.quit()
+            # Not from here: this is one of the greenlets that it ends.
+            gevent.spawn(environment.runner.quit)
     user.run_state.start()
+
+
+def _finish(environment: Environment, **_: Any) -> None:
+    """When the test is being stopped: no more requests."""
+    if not isinstance(environment.runner, MasterRunner):
+        user = environment.user_classes[0]
+        assert issubclass(user, ArmUser)
+        user.run_state.finish()
 
 
 def _conclude(environment: Environment, **_: Any) -> None:
@@ -83,10 +103,11 @@ def _conclude(environment: Environment, **_: Any) -> None:
     user = environment.user_classes[0]
     assert options is not None and issubclass(user, ArmUser)
     run = user.run_state
+    run.give_up()
     if not run.samples:
         return
     stats = summarise(
-        run.samples, warmup_s=0, duration_s=run.now_ns() / 1e9, open_loop=bool(options.rate_rps)
+        run.samples, warmup_s=0, duration_s=run.length_s, open_loop=bool(options.rate_rps)
     )
     log.info(
         "from raw samples: %d requests, %d errors %s, %.0f req/s, p50 %.1f p90 %.1f p99 %.1f ms",
@@ -126,5 +147,7 @@ def _requests(host: str, options: Any, dynamic_batching: bool) -> list[Any]:
 
 
 events.init_command_line_parser.add_listener(_add_options)  # type: ignore[no-untyped-call]
+events.init.add_listener(_start_together)  # type: ignore[no-untyped-call]
 events.test_start.add_listener(_prepare)  # type: ignore[no-untyped-call]
+events.test_stopping.add_listener(_finish)  # type: ignore[no-untyped-call]
 events.test_stop.add_listener(_conclude)  # type: ignore[no-untyped-call]

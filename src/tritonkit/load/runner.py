@@ -69,4 +69,5 @@ def run_level(
         gevent.sleep(0.02)
     busy = (time.process_time() - cpu) / (time.perf_counter() - wall)
     runner.quit()
+    run.give_up()
     return LevelRun(run.samples, busy)

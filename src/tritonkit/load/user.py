@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import gevent
+from gevent.event import Event
 from locust import User, task
 from locust.exception import StopUser
 
@@ -22,7 +23,7 @@ class Run:
 
     arrivals: intended starts in seconds (open loop), or None for a closed loop, in which each
     user sends its next request when it has the answer to the last. duration_s: no request is
-    started later; None means until Locust stops the users. The clock starts with `start()`.
+    started later; None means until `finish()`. The clock starts with `start()`.
     """
 
     def __init__(
@@ -37,10 +38,28 @@ class Run:
         self._duration_ns = None if duration_s is None else int(duration_s * 1e9)
         self._start_ns = 0
         self._turn = 0
+        self._finished = Event()
 
     def start(self, in_s: float = 0.0) -> None:
         """Set the clock's zero, `in_s` from now."""
         self._start_ns = time.perf_counter_ns() + int(in_s * 1e9)
+
+    def finish(self) -> None:
+        """Set the end to now. What is under way may end; what was due gets DRAIN_S to be sent."""
+        self._duration_ns = self.now_ns()
+        self._finished.set()
+
+    @property
+    def length_s(self) -> float:
+        """Seconds from the start to the end, or until now if there is none yet."""
+        return (self.now_ns() if self._duration_ns is None else self._duration_ns) / 1e9
+
+    def wait_until(self, intended_ns: int) -> bool:
+        """Sleep until a request is due. False if the run's end comes before that."""
+        early_s = (intended_ns - self.now_ns()) / 1e9
+        if early_s > 0:
+            self._finished.wait(early_s)
+        return self._duration_ns is None or intended_ns < self._duration_ns
 
     def now_ns(self) -> int:
         """Nanoseconds since the start."""
@@ -50,20 +69,37 @@ class Run:
         """(intended start in ns, which payload) of the next request; None when there is none."""
         turn = self._turn
         self._turn += 1
-        payload = turn % len(self.requests)
         if self._arrivals is None:
             now_ns = self.now_ns()
             if self._duration_ns is not None and now_ns >= self._duration_ns:
                 return None
-            return now_ns, payload
+            return now_ns, self._payload(turn)
         for start_s in self._arrivals:
             intended_ns = int(start_s * 1e9)
-            if self._duration_ns is None or self.now_ns() < self._duration_ns + DRAIN_S * 1e9:
-                return intended_ns, payload
+            if self._duration_ns is None:
+                return intended_ns, self._payload(turn)
+            if intended_ns >= self._duration_ns:
+                return None
+            if self.now_ns() < self._duration_ns + DRAIN_S * 1e9:
+                return intended_ns, self._payload(turn)
             # Overloaded: the level is over, and this arrival's turn never came.
-            now_ns = self.now_ns()
-            self.samples.append(Sample(intended_ns, now_ns, now_ns, payload, NOT_SENT))
+            self._not_sent(intended_ns, turn)
         return None
+
+    def give_up(self) -> None:
+        """Record what was due and never sent, when there are no users left to do so."""
+        for start_s in self._arrivals or ():
+            intended_ns = int(start_s * 1e9)
+            if self._duration_ns is None or intended_ns >= self._duration_ns:
+                return
+            self._not_sent(intended_ns, self._turn)
+
+    def _payload(self, turn: int) -> int:
+        return turn % len(self.requests)
+
+    def _not_sent(self, intended_ns: int, turn: int) -> None:
+        now_ns = self.now_ns()
+        self.samples.append(Sample(intended_ns, now_ns, now_ns, self._payload(turn), NOT_SENT))
 
 
 class InferUser(User):
@@ -94,9 +130,8 @@ class InferUser(User):
         fire: Callable[..., None] = self.environment.events.request.fire
         while (turn := run.next_turn()) is not None:
             intended_ns, payload = turn
-            early_s = (intended_ns - run.now_ns()) / 1e9
-            if early_s > 0:
-                gevent.sleep(early_s)
+            if not run.wait_until(intended_ns):
+                break
             error: RequestError | None = None
             answer = b""
             sent_ns = run.now_ns()
@@ -104,6 +139,9 @@ class InferUser(User):
                 answer = send(run.requests[payload])
             except RequestError as failure:
                 error = failure
+            except gevent.GreenletExit:  # the level is given up, and no answer has come
+                run.samples.append(Sample(intended_ns, sent_ns, run.now_ns(), payload, "timeout"))
+                raise
             done_ns = run.now_ns()
             kind = error.kind if error else ""
             run.samples.append(Sample(intended_ns, sent_ns, done_ns, payload, kind))

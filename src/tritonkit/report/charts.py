@@ -7,6 +7,7 @@ is prefixed with the chart's name, because a page's ids share one namespace.
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from tritonkit.report.formats import NBSP
 from tritonkit.report.view import ArmView, CeilingView, Point
 
 INK, MUTED, RULE, ALERT, CEILING = "#1d2126", "#555d66", "#d9dde2", "#b3261e", "#c3c9d0"
+CLIP = 5
+"""The latency chart ends at this multiple of the budget."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ ARM_STYLES = {
     "triton_batched": Style("#0b66a8", "o"),
 }
 _SPARE_ARM_STYLES = (Style("#7a3e8e", "D"), Style("#00796b", "v"), Style("#8a5a44", "P"))
-_THREAD_STYLES = (
+_CEILING_STYLES = (
     Style("#9a8fc0", "D"),
     Style("#5b4a9c", "v"),
     Style("#2a1a5e", "P"),
@@ -56,9 +59,15 @@ def arm_style(arm: ArmView, place: int) -> Style:
     return ARM_STYLES.get(arm.key, _SPARE_ARM_STYLES[place % len(_SPARE_ARM_STYLES)])
 
 
-def thread_style(place: int) -> Style:
-    """The style of the ceiling's curve for the `place`-th thread count."""
-    return _THREAD_STYLES[place % len(_THREAD_STYLES)]
+def ceiling_style(place: int) -> Style:
+    """The style of the ceiling's `place`-th curve."""
+    return _CEILING_STYLES[place % len(_CEILING_STYLES)]
+
+
+def top_ms(arms: Sequence[ArmView], slo_p99_ms: float | None) -> float:
+    """Where the latency axis ends, so that an overloaded level cannot squeeze all others."""
+    lowest = min((v.point.p99_ms for a in arms for v in a.levels if v.point), default=0.0)
+    return CLIP * max(slo_p99_ms, lowest) if slo_p99_ms else math.inf
 
 
 def latency_curves(
@@ -68,16 +77,19 @@ def latency_curves(
     points = [v.point for arm in arms for v in arm.levels if v.point is not None]
     if not points:
         return ""
+    top = top_ms(arms, slo_p99_ms)
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
-        heights = [p.p99_ms for p in points] + ([slo_p99_ms] if slo_p99_ms else [])
+        heights = [min(p.p99_ms, top) for p in points] + ([slo_p99_ms] if slo_p99_ms else [])
         if min(heights) > 0 and max(heights) / min(heights) >= 10:
             axes.set_yscale("log")
             _plain_log_ticks(axes, max(heights) / min(heights))
             axes.set_ylim(min(heights) / 1.4, max(heights) * 1.4)
         else:
             axes.set_ylim(0, max(heights) * 1.12)
+        if max(heights) == top:
+            axes.set_ylim(top=top)
         axes.set_xlim(0, max(max(p.achieved_rps for p in points) * 1.05, 1e-9))
         axes.xaxis.set_major_formatter(_thousands)
         if slo_p99_ms:
@@ -92,7 +104,8 @@ def latency_curves(
                 va="center",
             )
         for place, arm in enumerate(arms):
-            _draw_arm(axes, arm, arm_style(arm, place))
+            _draw_arm(axes, arm, arm_style(arm, place), top)
+        _label_clipped(axes, [p for p in points if p.p99_ms > top], top, 0.16 / (size_in[0] - 1.3))
         axes.set_xlabel("achieved rate, requests/s")
         axes.set_ylabel("p99 latency, ms")
 
@@ -142,7 +155,7 @@ def capacity_bars(arms: Sequence[ArmView], ceiling: CeilingView, name: str) -> s
 
 
 def ceiling_curves(ceiling: CeilingView, name: str) -> str:
-    """In-process rate by batch size, one line per thread count. Empty without points."""
+    """In-process rate by batch size, one line per threads × sessions. Empty without points."""
     if not ceiling.curves:
         return ""
 
@@ -151,7 +164,7 @@ def ceiling_curves(ceiling: CeilingView, name: str) -> str:
         sizes = sorted({batch for _, curve in ceiling.curves for batch, _ in curve})
         axes.set_xscale("log", base=2)
         for place, (_, curve) in enumerate(ceiling.curves):
-            style = thread_style(place)
+            style = ceiling_style(place)
             axes.plot(*zip(*curve, strict=True), color=style.colour, marker=style.marker)
         axes.set_xticks(sizes if len(sizes) <= 9 else sizes[:: len(sizes) // 8 + 1])
         axes.xaxis.set_major_formatter(_thousands)
@@ -188,34 +201,60 @@ def batch_histogram(arm: ArmView, style: Style, largest: int, name: str) -> str:
     return _svg(name, (3.9, 2.4), draw)
 
 
-def _draw_arm(axes: Any, arm: ArmView, style: Style) -> None:
-    look = {"color": style.colour, "marker": style.marker, "clip_on": False}
-    for loop in dict.fromkeys(v.loop for v in arm.levels):
-        points = [v.point for v in arm.levels if v.loop == loop and v.point is not None]
-        xs, ys = [p.achieved_rps for p in points], [p.p99_ms for p in points]
-        if loop == "closed":
-            axes.plot(xs, ys, zorder=4, **look)
+def _draw_arm(axes: Any, arm: ArmView, style: Style, top: float) -> None:
+    """The closed loop's line, then a marker for each level; one beyond `top` stands on the edge."""
+    closed = [v.point for v in arm.levels if v.loop == "closed" and v.point and not v.point.again]
+    line = [(p.achieved_rps, p.p99_ms) for p in closed]
+    if line:
+        axes.plot(*zip(*line, strict=True), color=style.colour, zorder=4)
+    for level in arm.levels:
+        if level.point is None:
+            continue
+        mark = _Mark(axes, level.point.achieved_rps, min(level.point.p99_ms, top))
+        face = style.colour if level.loop == "closed" else "white"
+        size, alpha = (4.0, 0.6) if level.point.again else (5.5, 1.0)
+        mark.draw(style.marker, size, style.colour, face, alpha=alpha, zorder=5)
+        if not level.point.counts:
+            mark.draw("x", 9, INK, markeredgewidth=1.4)
+        if level.point.is_capacity:
+            mark.draw("o", 13, style.colour, markeredgewidth=1.4)
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """A place in the chart at which to draw markers."""
+
+    axes: Any
+    x: float
+    y: float
+
+    def draw(self, marker: str, size: float, colour: str, face: str = "none", **more: Any) -> None:
+        look = {"markersize": size, "markeredgecolor": colour, "markerfacecolor": face}
+        look |= {"linestyle": "none", "clip_on": False, "zorder": 6}
+        self.axes.plot(self.x, self.y, marker=marker, **look | more)
+
+
+def _label_clipped(axes: Any, points: Sequence[Point], top: float, gap: float) -> None:
+    """The p99 of the points beyond `top`, upright above the edge. gap: the room that a label
+    needs, as a share of the width; points that are closer share one."""
+    groups: list[list[Point]] = []
+    for point in sorted(points, key=lambda p: p.achieved_rps):
+        if groups and point.achieved_rps - groups[-1][0].achieved_rps < gap * axes.get_xlim()[1]:
+            groups[-1].append(point)
         else:
-            axes.plot(xs, ys, zorder=5, linestyle="none", markerfacecolor="white", **look)
-        _overlay(axes, [p for p in points if not p.counts], "x", INK, 9)
-        _overlay(axes, [p for p in points if p.is_capacity], "o", style.colour, 13)
-
-
-def _overlay(axes: Any, points: Sequence[Point], marker: str, colour: str, size: float) -> None:
-    if not points:  # An empty unclipped line would count as one at the origin in the layout.
-        return
-    axes.plot(
-        [p.achieved_rps for p in points],
-        [p.p99_ms for p in points],
-        linestyle="none",
-        marker=marker,
-        markersize=size,
-        markerfacecolor="none",
-        markeredgecolor=colour,
-        markeredgewidth=1.4,
-        clip_on=False,
-        zorder=6,
-    )
+            groups.append([point])
+    for group in groups:
+        ends = {f"{find(p.p99_ms for p in group):,.0f}": None for find in (min, max)}
+        axes.annotate(
+            "\N{EN DASH}".join(ends) + " ms →",
+            (group[0].achieved_rps, top),
+            xytext=(0, 7),
+            textcoords="offset points",
+            rotation=90,
+            ha="center",
+            va="bottom",
+            color=MUTED,
+        )
 
 
 def _thousands(value: float, _: int | None = None) -> str:

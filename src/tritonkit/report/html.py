@@ -54,11 +54,12 @@ def render_html(result: Mapping[str, Any]) -> str:
             for a in view.arms
         },
         curve_keys=_curve_keys(view),
+        repeats=any("again" in v.asides for a in view.arms for v in a.levels),
         curves_wide=_curves(view, "curves-wide", (9.0, 4.3)),
         curves_narrow=_curves(view, "curves-narrow", (3.7, 3.7)),
         capacity_bars=charts.capacity_bars(view.arms, view.ceiling, "capacity"),
         ceiling_curves=charts.ceiling_curves(view.ceiling, "ceiling"),
-        thread_keys=_thread_keys(view),
+        ceiling_keys=_ceiling_keys(view),
         histograms=_histograms(view.arms),
     )
 
@@ -76,6 +77,9 @@ def _curve_keys(view: ReportView) -> list[Key]:
     drawn = [(v.loop, v.point) for a in view.arms for v in a.levels if v.point is not None]
     if any(loop == "open" for loop, _ in drawn):
         keys.append(Key("hollow: open loop", charts.INK, charts.SHAPES["o"], filled=False))
+    if any(point.again for _, point in drawn):
+        small = "M7 4.2a2.8 2.8 0 1 0 .01 0z"
+        keys.append(Key("small: the deciding level, measured again", charts.MUTED, small))
     if any(point.is_capacity for _, point in drawn):
         ring = "M7 .8a6.2 6.2 0 1 0 .01 0z"
         keys.append(Key("ring: sets the capacity", charts.INK, ring, filled=False))
@@ -83,14 +87,16 @@ def _curve_keys(view: ReportView) -> list[Key]:
         cross = "M2 2 12 12M12 2 2 12"
         label = "cross: had errors, does not count"
         keys.append(Key(label, charts.INK, cross, filled=False))
+    if any(point.p99_ms > charts.top_ms(view.arms, view.slo_p99_ms) for _, point in drawn):
+        arrow = "M7 13V2M2.5 6.5 7 2 11.5 6.5"
+        keys.append(Key("arrow: beyond the top, at this p99", charts.INK, arrow, filled=False))
     return keys
 
 
-def _thread_keys(view: ReportView) -> list[Key]:
+def _ceiling_keys(view: ReportView) -> list[Key]:
     keys = []
-    for place, (threads, _) in enumerate(view.ceiling.curves):
-        style = charts.thread_style(place)
-        label = f"{threads} thread{'' if threads == 1 else 's'}"
+    for place, (label, _) in enumerate(view.ceiling.curves):
+        style = charts.ceiling_style(place)
         keys.append(Key(label, style.colour, charts.SHAPES[style.marker], line=True))
     return keys
 

@@ -46,13 +46,18 @@ def headline(choice: str, model: str, needed_rps: float | None) -> str:
     return f"Verdict for {model}: {choice}"
 
 
-def settings(chosen: Mapping[str, Any]) -> str:
-    """The chosen settings in words; empty where the verdict has none. Unknown ones are kept."""
+def settings(chosen: Mapping[str, Any], arm: str) -> str:
+    """An arm's settings in words; empty where there are none. Unknown ones are kept.
+
+    The baseline has one session: its `instances` are the runs that it makes at a time.
+    """
+    each, many = ("run", "run at a time") if arm == BASELINE else ("instance", "instance")
+    plural = "runs at a time" if arm == BASELINE else "instances"
     known = {
         "max_batch_size": lambda v: f"max batch size {f.count(v)}",
         "max_queue_delay_us": lambda v: f"max queue delay {f.count(v)} µs",
-        "instances": lambda v: f.counted(v, "instance"),
-        "threads": lambda v: f.counted(v, "thread") + " per instance",
+        "instances": lambda v: f.counted(v, many, plural),
+        "threads": lambda v: f"{f.counted(v, 'thread')} per {each}",
     }
     parts = [
         known[k](v) if k in known else f"{str(k).replace('_', ' ')} {f.text(v)}"
@@ -85,17 +90,30 @@ def marks(level: Mapping[str, Any], over: bool, is_capacity: bool) -> tuple[str,
         kinds = f.mapping(level.get("error_kinds"))
         detail = ", ".join(f"{f.count(n)} {kind}" for kind, n in kinds.items())
         found.append(f"errors: {detail}" if detail else "errors")
-    if level.get("generator_bound"):
-        found.append("generator-bound")
     return tuple(found)
 
 
+def asides(level: Mapping[str, Any]) -> tuple[str, ...]:
+    """What else there is to know about a level; nothing to be alarmed at."""
+    found = ["again"] if level.get("repeat") else []
+    if level.get("generator_bound"):
+        late = f.number(level.get("lateness_p99_ms")) or 0.0
+        found.append(f"sent late ({f.compact(late)} ms)" if late >= 1 else "generator-bound")
+    return tuple(found)
+
+
+def side_by_side(threads: Any, sessions: Any) -> str:
+    """So many bare sessions at a time: `2 threads`, `1 thread × 2 sessions`."""
+    each = f.counted(threads, "thread")
+    return each if sessions in (None, 1) else f"{each} × {f.counted(sessions, 'session')}"
+
+
 def ceiling(measured: Mapping[str, Any]) -> str:
-    """What batching could buy at most, going by one session with no server."""
+    """What batching could buy at most, going by ONNX Runtime with no server."""
     best, batch1 = f.number(measured.get("best_ips")), f.number(measured.get("batch1_ips"))
     if best is None or not batch1:
         return "The in-process ceiling was not measured."
-    lead = "Called directly, with no server, one ONNX Runtime session reaches"
+    lead = "ONNX Runtime called directly, with no server, reaches"
     if measured.get("best_batch") == 1:
         return (
             f"{lead} {f.compact(best)} inferences/s at batch 1 and no more at any larger batch: "
@@ -128,6 +146,24 @@ def method(how: Mapping[str, Any], machine: Mapping[str, Any], needed_rps: float
         ("Machine", _machine(how, machine)),
         ("Load", _load(how)),
         (
+            "Same work",
+            "Before it was measured, every arm had to answer the same payloads as the bare ONNX "
+            "Runtime session does; otherwise there would be no report.",
+        ),
+        (
+            "Settings",
+            "Each arm got its best settings: all its candidates for threads and instances (for "
+            "the single session, runs at a time) were tried in short closed loops, two rounds "
+            "over all of them, the better one counting. The fastest candidate was then measured.",
+        ),
+        (
+            "Order",
+            "The arms were measured in turn, level by level, forwards and then backwards, so that "
+            "a machine that drifts hurts all of them alike. All servers were up the whole time, "
+            "and only the one under load worked. At the end, the level that decides was measured "
+            "once more (“again”), so that no verdict rests on one moment.",
+        ),
+        (
             "Latency",
             "Latency is what the client sees: in a closed loop from sending a request to having "
             "its whole answer, in an open loop from the moment the request was due, so that a "
@@ -136,24 +172,25 @@ def method(how: Mapping[str, Any], machine: Mapping[str, Any], needed_rps: float
         ),
         (
             "Ceiling",
-            "The in-process ceiling is the rate of one ONNX Runtime session called directly, with "
-            "no server and no network, tried over thread counts and batch sizes, in inferences "
-            "(rows) per second. It is a ceiling for one session: several instances side by side "
-            "can exceed it.",
+            "The in-process ceiling is ONNX Runtime called directly, with no server and no "
+            "network, in a process of its own: bare sessions with the threads × instances of the "
+            "Triton arms, at each batch size, with the payload of median size, in inferences "
+            "(rows) per second. Each point is the better of two short runs.",
         ),
         (
             "Capacity",
-            "The capacity of an arm is the highest rate achieved at any level whose p99 keeps the "
-            "budget, with no errors. If there is no such level, the capacity is 0. "
-            "A level marked generator-bound may show the limit of the load generator and not of "
-            "the server: the arm may do better than it shows there.",
+            "The capacity of an arm is the rate achieved at its best level that holds: p99 within "
+            "the budget, with no errors, in the first run or again. If no level holds, it is 0. "
+            "A level is generator-bound where the load generator sent late or used a whole core. "
+            "Lateness is inside the latency, so such a level is never better than real; the arm "
+            "may do better than it shows there.",
         ),
         ("Verdict", _verdict(how, needed_rps)),
         (
             "Limits",
             "The result holds for this model, this machine and this load. Every row of the table "
-            "is one run, so small differences between rows are not evidence. The samples files "
-            "beside the result hold every request.",
+            "is one run; how far “again” lies from the first run shows how much runs differ. The "
+            "samples files beside the result hold every request.",
         ),
     ]
     return Method(tuple(paragraphs), tuple(str(n) for n in f.listed(how.get("notes"))))
@@ -202,12 +239,12 @@ def _verdict(how: Mapping[str, Any], needed_rps: float | None) -> str:
         return (
             f"A rate of {f.compact(needed_rps)} requests/s was asked for. The choice is the "
             "simplest arm that holds exactly this rate in an open loop within the budget, with no "
-            f"errors. {order}"
+            f"errors, in the first run or again. {order}"
         )
     gain = f.number(how.get("batching_must_gain"))
     times = "a set multiple of" if gain is None else f"{gain:g} times"
     return (
-        "The choice is the simplest arm whose capacity no other arm clearly beats. "
-        f"Batching is chosen only if its capacity is at least {times} that of each simpler arm; "
-        f"with less, or a tie, the simpler arm is kept. {order}"
+        "The choice is the simplest arm that no other clearly beats, that is, with at least "
+        f"{times} its capacity. So batching must have that over each simpler arm; with less, or a "
+        f"tie, the simpler arm is kept. {order}"
     )

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tritonkit.report.prose import BASELINE
 from tritonkit.report.view import LevelView, ReportView, build_view
 
 
@@ -21,6 +22,8 @@ def render_text(result: Mapping[str, Any]) -> RenderableType:
     if view.settings:
         parts.append(Text(f"Settings: {view.settings}."))
     parts += [Text(), Text(_arms_title(view), style="bold"), _arms(view)]
+    if any(arm.key == BASELINE for arm in view.arms):
+        parts.append(Text("thr×inst: threads × instances; ONNX Runtime: × runs at a time"))
     parts += [Text(), Text("Levels (times in ms)", style="bold"), _levels(view)]
     return Group(*parts)
 
@@ -71,7 +74,7 @@ def _levels(view: ReportView) -> RenderableType:
                 level.p50,
                 level.p99,
                 level.mean_batch,
-                Text("; ".join(level.marks)),
+                Text("; ".join(level.marks + level.asides)),
                 style=_style(level),
                 end_section=place == len(arm.levels) - 1,
             )

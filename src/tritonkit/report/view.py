@@ -14,9 +14,6 @@ from typing import Any
 from tritonkit.report import formats as f
 from tritonkit.report import prose
 
-CAPACITY_TOLERANCE = 1e-3
-"""How far (relative) a level's rate may be from the arm's capacity and still be its level."""
-
 
 @dataclass(frozen=True)
 class Point:
@@ -27,6 +24,8 @@ class Point:
     counts: bool
     """False where there were errors: its percentiles leave out the requests that failed."""
     is_capacity: bool
+    again: bool
+    """The deciding level, measured once more: no part of the arm's curve."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,11 @@ class LevelView:
     lateness: str
     over_budget: bool
     has_errors: bool
-    generator_bound: bool
     is_capacity: bool
     marks: tuple[str, ...]
-    """What to know about the level, in words; never empty, so that no mark is colour alone."""
+    """What the level is worth, in words; never empty, so that no mark is colour alone."""
+    asides: tuple[str, ...]
+    """What else to know about it, without alarm."""
     point: Point | None
 
 
@@ -71,6 +71,8 @@ class CertificateView:
     facts: tuple[tuple[str, str], ...]
     statements: tuple[str, ...]
     tuning: tuple[TuningView, ...]
+    parallel: str
+    """What `instances` are for this arm: instances, or one session's runs at a time."""
     config_json: str
 
 
@@ -94,6 +96,8 @@ class ArmView:
     mean_batch: str
     threads: str
     instances: str
+    setup: str
+    """Threads and instances in words."""
     levels: tuple[LevelView, ...]
     histogram: tuple[tuple[int, int], ...]
     """(batch size in rows, executions), ascending."""
@@ -112,9 +116,9 @@ class CeilingView:
     best_at: str
     summary: str
     above: bool
-    """Some arm exceeds the ceiling, which is one session's, with several instances."""
-    curves: tuple[tuple[int, tuple[tuple[int, float], ...]], ...]
-    """(threads, ((batch, inferences/s), ...)), both ascending."""
+    """Some arm exceeds the ceiling, as only noise can make it."""
+    curves: tuple[tuple[str, tuple[tuple[int, float], ...]], ...]
+    """(threads × sessions in words, ((batch, inferences/s), ...)), both ascending."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def build_view(result: Mapping[str, Any]) -> ReportView:
         model=model,
         headline=prose.headline(choice, model, needed),
         because=f.text(verdict.get("because")),
-        settings=prose.settings(f.mapping(verdict.get("settings"))),
+        settings=prose.settings(f.mapping(verdict.get("settings")), choice),
         created=f.moment(f.text(result.get("created_at"))),
         kit_version=f.text(result.get("kit_version")),
         slo_p99_ms=slo,
@@ -175,9 +179,13 @@ def build_view(result: Mapping[str, Any]) -> ReportView:
 
 
 def _levels(arm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Closed loop first, then open loop, each by rising offered load."""
-    levels = [f.mapping(v) for v in f.listed(arm.get("levels"))]
-    return sorted(levels, key=lambda v: (v.get("mode") == "open", f.number(v.get("offered")) or 0))
+    """Closed loop first, then open loop, each by rising load; a repeat after its first run."""
+
+    def place(level: Mapping[str, Any]) -> tuple[bool, float, bool]:
+        offered = f.number(level.get("offered")) or 0.0
+        return level.get("mode") == "open", offered, bool(level.get("repeat"))
+
+    return sorted((f.mapping(v) for v in f.listed(arm.get("levels"))), key=place)
 
 
 def _capacity(arm: Mapping[str, Any]) -> float:
@@ -191,12 +199,8 @@ def _errors(level: Mapping[str, Any]) -> float:
 def _capacity_level(arm: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The level the arm's capacity was read from, or None where no level holds the budget."""
     capacity = _capacity(arm)
-    for level in _levels(arm):
-        rate = f.number(level.get("achieved_rps")) or 0.0
-        sound = level.get("holds_slo") and not _errors(level)
-        if capacity > 0 and sound and abs(rate - capacity) <= capacity * CAPACITY_TOLERANCE:
-            return level
-    return None
+    sound = (v for v in _levels(arm) if v.get("holds_slo") and not _errors(v))
+    return next((v for v in sound if capacity and v.get("achieved_rps") == capacity), None)
 
 
 def _arm(arm: Mapping[str, Any], choice: str, base: float, scale: _Scale) -> ArmView:
@@ -221,6 +225,7 @@ def _arm(arm: Mapping[str, Any], choice: str, base: float, scale: _Scale) -> Arm
         mean_batch=f.fixed(at.get("mean_batch"), 1),
         threads=f.count(certificate.get("threads")),
         instances=f.count(certificate.get("instances")),
+        setup=prose.settings({k: certificate.get(k) for k in ("threads", "instances")}, key),
         levels=tuple(_level(v, v is at_capacity, scale) for v in _levels(arm)),
         histogram=histogram,
         histogram_caption=prose.histogram_caption(histogram),
@@ -232,10 +237,10 @@ def _level(level: Mapping[str, Any], is_capacity: bool, scale: _Scale) -> LevelV
     p99 = f.number(level.get("p99_ms"))
     achieved = f.number(level.get("achieved_rps"))
     over = p99 is not None and scale.slo_p99_ms is not None and p99 > scale.slo_p99_ms
-    failed, bound = _errors(level) > 0, bool(level.get("generator_bound"))
+    failed = _errors(level) > 0
     point = None
     if p99 is not None and achieved is not None:
-        point = Point(achieved, p99, not failed, is_capacity)
+        point = Point(achieved, p99, not failed, is_capacity, bool(level.get("repeat")))
 
     def ms(key: str) -> str:
         return f.fixed(level.get(key), scale.ms_decimals)
@@ -254,9 +259,9 @@ def _level(level: Mapping[str, Any], is_capacity: bool, scale: _Scale) -> LevelV
         lateness=ms("lateness_p99_ms"),
         over_budget=over,
         has_errors=failed,
-        generator_bound=bound,
         is_capacity=is_capacity,
         marks=prose.marks(level, over, is_capacity),
+        asides=prose.asides(level),
         point=point,
     )
 
@@ -275,11 +280,12 @@ def _certificate(
 ) -> CertificateView:
     config = f.mapping(certificate.get("effective_config"))
     tuning = [f.mapping(t) for t in f.listed(arm.get("tuning"))]
+    parallel = "Runs at a time" if arm.get("name") == prose.BASELINE else "Instances"
     return CertificateView(
         facts=(
             ("ONNX Runtime", f.text(certificate.get("ort_version"))),
             ("Threads", f.count(certificate.get("threads"))),
-            ("Instances", f.count(certificate.get("instances"))),
+            (parallel, f.count(certificate.get("instances"))),
             ("CPUs", f.cpu_list(certificate.get("cpu_set"))),
             ("Requests", f.count(certificate.get("requests"))),
             ("Executions", f.count(certificate.get("executions"))),
@@ -296,25 +302,30 @@ def _certificate(
             )
             for t in tuning
         ),
+        parallel=parallel,
         config_json=json.dumps(config, indent=2, ensure_ascii=False, default=str) if config else "",
     )
 
 
 def _ceiling(ceiling: Mapping[str, Any], max_capacity: float) -> CeilingView:
     best, batch1 = f.number(ceiling.get("best_ips")), f.number(ceiling.get("batch1_ips"))
-    by_threads: dict[int, dict[int, float]] = {}
+    curves: dict[tuple[int, int], dict[int, float]] = {}
     for point in map(f.mapping, f.listed(ceiling.get("points"))):
         threads, batch, ips = (f.number(point.get(k)) for k in ("threads", "batch", "ips"))
         if threads is not None and batch is not None and batch > 0 and ips is not None:
-            by_threads.setdefault(int(threads), {})[int(batch)] = ips
-    batch_words = f"batch {f.count(ceiling.get('best_batch'))}"
+            sessions = int(f.number(point.get("instances")) or 1)
+            curves.setdefault((int(threads), sessions), {})[int(batch)] = ips
+    best_setup = prose.side_by_side(ceiling.get("best_threads"), ceiling.get("best_instances"))
     return CeilingView(
         batch1_ips=batch1,
         best_ips=best,
         batch1=f.compact(batch1),
         best=f.compact(best),
-        best_at=f"{batch_words}, {f.counted(ceiling.get('best_threads'), 'thread')}",
+        best_at=f"batch {f.count(ceiling.get('best_batch'))}, {best_setup}",
         summary=prose.ceiling(ceiling),
         above=best is not None and max_capacity > best,
-        curves=tuple((t, tuple(sorted(by_threads[t].items()))) for t in sorted(by_threads)),
+        curves=tuple(
+            (prose.side_by_side(*setup), tuple(sorted(curves[setup].items())))
+            for setup in sorted(curves)
+        ),
     )

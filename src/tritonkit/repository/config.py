@@ -76,8 +76,9 @@ class ModelConfig:
         if batching is not None:
             if self.max_batch_size < 1:
                 refuse("dynamic batching needs a max_batch_size of 1 or more")
-            if not 0 <= batching.max_queue_delay_us <= _MOST:
-                refuse(f"max_queue_delay_us is {batching.max_queue_delay_us}; it must be 0 to {_MOST}")
+            delay = batching.max_queue_delay_us
+            if not 0 <= delay <= _MOST:
+                refuse(f"max_queue_delay_us is {delay}; it must be 0 to {_MOST}")
             for size in batching.preferred_batch_sizes:
                 if not 1 <= size <= self.max_batch_size:
                     refuse(f"preferred batch size {size} is not in 1..{self.max_batch_size}")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tritonkit.errors import RepositoryError
@@ -85,18 +86,13 @@ def write_model(
     """
     folder = repository / config.name
     text = pbtxt.encode(config)
-    is_new = not repository.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    if version is None:
-        version = max(versions(repository, config.name), default=0) + 1
-    target = folder / str(version)
-    work = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-    try:
-        (work / "version").mkdir()
-        for name, file in files.items():
-            place = work / "version" / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place)
+    with _made(folder), tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as name:
+        target = folder / str(version or max(versions(repository, config.name), default=0) + 1)
+        work = Path(name)
+        for place, file in files.items():
+            copy = work / "version" / place
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
         (work / CONFIG).write_text(text, encoding="utf-8")
         if payloads is not None:
             shutil.copyfile(payloads, work / PAYLOADS)
@@ -111,13 +107,20 @@ def write_model(
         for name in (PAYLOADS, CONFIG):
             if (work / name).exists():
                 (work / name).replace(folder / name)
-    finally:
-        shutil.rmtree(work)
-        if not any(folder.iterdir()):
-            folder.rmdir()
-            if is_new:
-                repository.rmdir()
     return target
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it; after the block the ones left empty go again."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for path in made:
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
 
 
 def write_variant(repository: Path, model: str, config: ModelConfig, target: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from tritonkit.errors import ServerError
-from tritonkit.repository.layout import model_file, read_config
+from tritonkit.repository.layout import read_config, write_variant
 from tritonkit.server.interface import Endpoints
 from tritonkit.server.ports import resolve_ports
 from tritonkit.server.process import ServerProcess
@@ -67,21 +69,27 @@ class OrtBaseline:
         return lines[-1].removeprefix("error: ") if lines else f"no reason in {self.log}"
 
     def __enter__(self) -> Self:
-        read_config(self._repository, self._model)
-        model_file(self._repository, self._model)
+        config = read_config(self._repository, self._model)
         port = resolve_ports(self._host, self._wanted)["http"]
-        self._process = ServerProcess(
-            [
-                *(sys.executable, "-m", "tritonkit.server.baseline_app"),
-                *("--repository", str(self._repository), "--model", self._model),
-                *("--host", self._host, "--port", str(port)),
-            ],
-            env=dict(os.environ),
-            log=self.log,
-            cpus=self._cpus,
-        )
         http = f"{self._host}:{port}"
+        self._work = tempfile.TemporaryDirectory(prefix="tritonkit-")
         try:
+            work = Path(self._work.name)
+            (work / "cwd").mkdir()
+            # What it says of itself is its config, so that must not promise a scheduler.
+            config = replace(config, dynamic_batching=None)
+            write_variant(self._repository, self._model, config, work / "repository")
+            self._process = ServerProcess(
+                [
+                    *(sys.executable, "-m", "tritonkit.server.baseline_app"),
+                    *("--repository", str(work / "repository"), "--model", self._model),
+                    *("--host", self._host, "--port", str(port)),
+                ],
+                env=dict(os.environ),
+                cwd=work / "cwd",
+                log=self.log,
+                cpus=self._cpus,
+            )
             if not self._process.wait_ready(http, READY_TIMEOUT_S):
                 raise ServerError(f"the baseline server did not start: {self.failure()}")
         except BaseException:
@@ -91,6 +99,9 @@ class OrtBaseline:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._process is not None:
-            self._process.stop(STOP_GRACE_S)
         self._endpoints = None
+        try:
+            if self._process is not None:
+                self._process.stop(STOP_GRACE_S)
+        finally:
+            self._work.cleanup()

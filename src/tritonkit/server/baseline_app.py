@@ -46,14 +46,15 @@ class Baseline:
         self._pool = ThreadPoolExecutor(config.instances, thread_name_prefix="ort")
         self._rows_run: Counter[int] = Counter()
         for payload in random_payloads(read_signature(file), WARM_UP_RUNS, seed=0):
-            self._session.run(None, payload)
+            self._session.run(None, _as_ort_takes(payload))
 
     async def infer(self, request: InferRequest) -> dict[str, np.ndarray]:
         """Run one request alone. InputError for what the model does not take."""
         rows = self._check(request)
         names = list(request.outputs) or self._outputs
         loop = asyncio.get_running_loop()
-        arrays = await loop.run_in_executor(self._pool, self._session.run, names, request.inputs)
+        feed = _as_ort_takes(request.inputs)
+        arrays = await loop.run_in_executor(self._pool, self._session.run, names, feed)
         self._rows_run[rows] += 1
         return dict(zip(names, arrays, strict=True))
 
@@ -71,15 +72,20 @@ class Baseline:
             expected = self._inputs[name]
             if array.dtype != expected.dtype.numpy:
                 raise InputError(f"input '{name}' is {array.dtype}, expected {expected.dtype.name}")
-            dims = array.shape[1:] if batched else array.shape
-            if len(dims) != len(expected.dims) or any(
-                e not in (-1, d) for d, e in zip(dims, expected.dims, strict=True)
+            wanted = (-1, *expected.dims) if batched else expected.dims
+            if len(array.shape) != len(wanted) or any(
+                w not in (-1, d) for d, w in zip(array.shape, wanted, strict=True)
             ):
-                raise InputError(f"input '{name}' has shape {array.shape}, expected {expected}")
-            if batched:
-                rows = array.shape[0]
-                if not 1 <= rows <= self.config.max_batch_size:
-                    raise InputError(f"{rows} rows; at most {self.config.max_batch_size} are taken")
+                raise InputError(
+                    f"input '{name}' has shape {list(array.shape)}, expected {list(wanted)}"
+                )
+        if batched:
+            given = {name: array.shape[0] for name, array in request.inputs.items()}
+            if len(set(given.values())) > 1:
+                raise InputError(f"inputs of one request have the same rows, these have {given}")
+            rows = next(iter(given.values()))
+            if not 1 <= rows <= self.config.max_batch_size:
+                raise InputError(f"{rows} rows; at most {self.config.max_batch_size} are taken")
         return rows
 
     def config_json(self) -> dict[str, Any]:
@@ -111,6 +117,22 @@ class Baseline:
         return {"model_stats": [statistics]}
 
 
+def _as_ort_takes(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The inputs with BYTES as text: ONNX Runtime would read b"a" as the four letters b'a'.
+
+    InputError for bytes that are not UTF-8, which no string tensor of ONNX can hold.
+    """
+    return {n: _text(n, a) if a.dtype == np.object_ else a for n, a in inputs.items()}
+
+
+def _text(name: str, array: np.ndarray) -> np.ndarray:
+    try:
+        texts = [value.decode() for value in array.ravel().tolist()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"input '{name}' has bytes that are not UTF-8 text") from error
+    return np.array(texts, dtype=np.object_).reshape(array.shape)
+
+
 def build_app(baseline: Baseline) -> Starlette:
     """The ASGI application."""
     model = baseline.config.name
@@ -135,11 +157,11 @@ def build_app(baseline: Baseline) -> Starlette:
         try:
             request = decode_request(body, http.headers.get(HEADER_LENGTH))
             outputs = await baseline.infer(request)
+            answer, split = encode_response(model, request, outputs)
         except TritonkitError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
         except Exception as error:  # ONNX Runtime raises its own, derived from Exception only
             return JSONResponse({"error": f"onnx runtime error: {error}"}, status_code=500)
-        answer, split = encode_response(model, request, outputs)
         if split is None:
             return Response(answer, media_type="application/json")
         return Response(

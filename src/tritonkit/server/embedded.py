@@ -21,6 +21,7 @@ READY_TIMEOUT_S = 120.0
 # Triton lets running requests end for so long; idle connections also hold it until then.
 DRAIN_S = 5
 STOP_GRACE_S = 10.0
+REASON_LENGTH = 400
 
 
 class EmbeddedTriton:
@@ -30,6 +31,7 @@ class EmbeddedTriton:
     Auto-complete is off, so that what is written in config.pbtxt is what runs. Its output goes
     to `log`, which is kept. `cpus` are the CPUs that it may use; empty means all. Leaving lets
     running requests end; with drain=False it ends the server at once, which saves 3 seconds.
+    `options` are added to Triton's command line, after the kit's own.
 
     RepositoryError, PortInUseError, SetupError, or ServerError with Triton's own reason if it
     does not become ready.
@@ -46,6 +48,7 @@ class EmbeddedTriton:
         metrics_port: int = 0,
         cpus: Sequence[int] = (),
         drain: bool = True,
+        options: Sequence[str] = (),
     ):
         self.log = log
         self._repository = repository
@@ -53,7 +56,9 @@ class EmbeddedTriton:
         self._wanted = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
         self._cpus = cpus
         self._grace_s = STOP_GRACE_S if drain else 0.0
+        self._extra = tuple(options)
         self._process: ServerProcess | None = None
+        self._shm_prefix = f"tritonkit-{os.getpid()}-{id(self):x}-"
         self._endpoints: Endpoints | None = None
 
     @property
@@ -82,12 +87,14 @@ class EmbeddedTriton:
             raise ServerError(f"{self._repository} has no models; add one with: tritonkit package")
         self._work = tempfile.TemporaryDirectory(prefix="tritonkit-")
         try:
-            backends = assemble_backends(files, Path(self._work.name) / "backends")
+            work = Path(self._work.name)
+            backends = assemble_backends(files, work / "backends")
+            (work / "cwd").mkdir()
             ports = resolve_ports(self._host, self._wanted)
-            self._shm_prefix = f"tritonkit-{os.getpid()}-{ports['http']}-"
             self._process = ServerProcess(
-                [str(files.binary), *self._options(backends, ports)],
-                env=_environment(files.libraries),
+                [str(files.binary.resolve()), *self._options(backends, ports), *self._extra],
+                env=_environment(files.libraries.resolve()),
+                cwd=work / "cwd",
                 log=self.log,
                 cpus=self._cpus,
             )
@@ -103,13 +110,15 @@ class EmbeddedTriton:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._process is not None:
-            self._process.stop(self._grace_s)
+        self._endpoints = None
+        try:
+            if self._process is not None:
+                self._process.stop(self._grace_s)
+        finally:
             # A server that had to be killed leaves its shared memory behind.
             for left in Path("/dev/shm").glob(f"{self._shm_prefix}*"):
                 left.unlink(missing_ok=True)
-        self._endpoints = None
-        self._work.cleanup()
+            self._work.cleanup()
 
     def _options(self, backends: Path, ports: dict[str, int]) -> list[str]:
         return [
@@ -134,9 +143,18 @@ def _environment(libraries: Path) -> dict[str, str]:
 
 
 def _reason(log: str) -> str:
-    """Triton's own words for why it did not start: a model's failure, else its last error."""
-    models = re.findall(r"failed to load '[^']+' version \d+: (.*)", log)
+    """Triton's own words for why it did not start, in one line: the first model's failure and
+    how many more there are, else its last error.
+    """
+    models = re.findall(r"failed to load '([^']+)' version \d+: (.*)", log)
     if models:
-        return "; ".join(dict.fromkeys(m.rstrip('"') for m in models))
-    errors = re.findall(r"^(?:error: |E\d{4} .*?\] )(.*)$", log, re.MULTILINE)
-    return errors[-1].strip('"') if errors else ""
+        more = len({name for name, _ in models}) - 1
+        return _short(models[0][1]) + (f" (and {more} more models failed)" if more else "")
+    # Its log's errors, its main's, and getopt's of a wrong option.
+    errors = re.findall(r"^(?:error: |E\d{4} .*?\] |\S*tritonserver: )(.*)$", log, re.MULTILINE)
+    return _short(errors[-1]) if errors else ""
+
+
+def _short(line: str) -> str:
+    line = line.strip('" ')
+    return line if len(line) <= REASON_LENGTH else f"{line[: REASON_LENGTH - 1]}…"

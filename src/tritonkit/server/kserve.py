@@ -8,6 +8,7 @@ Source: https://github.com/kserve/open-inference-protocol and Triton's binary da
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,12 @@ from tritonkit.errors import InputError
 from tritonkit.signature import DataType, data_type, data_type_of
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+
+# What the parsers below make of foreign bytes.
+_MALFORMED = (
+    *(KeyError, TypeError, AttributeError, ValueError),
+    *(OverflowError, RecursionError, struct.error),
+)
 
 
 @dataclass(frozen=True)
@@ -48,19 +55,18 @@ def decode_request(body: bytes, header_length: str | None) -> InferRequest:
             inputs[tensor["name"]] = array
         if len(binary):
             raise InputError(f"{len(binary)} bytes more than the inputs declare")
-        parameters = header.get("parameters", {})
         outputs = {
             o["name"]: bool(o.get("parameters", {}).get("binary_data", False))
             for o in header.get("outputs", [])
         }
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        return InferRequest(
+            str(header.get("id", "")),
+            inputs,
+            outputs,
+            bool(header.get("parameters", {}).get("binary_data_output", False)),
+        )
+    except _MALFORMED as error:
         raise InputError(f"not a KServe v2 inference request: {error!r}") from error
-    return InferRequest(
-        str(header.get("id", "")),
-        inputs,
-        outputs,
-        bool(parameters.get("binary_data_output", False)),
-    )
 
 
 def encode_response(
@@ -99,7 +105,7 @@ def _from_json(tensor: Mapping[str, Any]) -> np.ndarray:
     dtype = data_type(tensor["datatype"])
     array = np.array(tensor["data"], dtype=dtype.numpy).reshape(tensor["shape"])
     if dtype.name == "BYTES":
-        flat = [v.encode() if isinstance(v, str) else v for v in array.ravel()]
+        flat = [v.encode() for v in array.ravel().tolist()]
         array = np.array(flat, dtype=np.object_).reshape(array.shape)
     return array
 

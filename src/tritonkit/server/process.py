@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -24,17 +25,30 @@ class ServerProcess:
 
     It runs in a process group of its own: Ctrl-C reaches only the kit, which then ends the
     server in order. If the kit itself is killed, the kernel sends the server SIGTERM.
+    Its working folder is `cwd`, an empty one: Python would import from the folder that the kit
+    happens to run in, where a `numpy/` may lie. So argv must not name relative paths.
     """
 
-    def __init__(self, argv: Sequence[str], *, env: dict[str, str], log: Path, cpus: Sequence[int]):
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: dict[str, str],
+        cwd: Path,
+        log: Path,
+        cpus: Sequence[int],
+    ):
         self._libc = ctypes.CDLL(None)
         self._cpus = set(cpus)
         self._parent = os.getpid()
+        # As last seen, because the children of a server that was killed cannot be found by it.
+        self._children: list[psutil.Process] = []
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 list(argv),
                 env=env,
+                cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -55,9 +69,11 @@ class ServerProcess:
         """The process and its descendants that are alive."""
         try:
             process = psutil.Process(self._process.pid)
-            return [process.pid, *(c.pid for c in process.children(recursive=True))]
+            family = [process, *process.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
+        self._children = family[1:]
+        return [p.pid for p in family]
 
     def wait(self) -> int:
         """Block until it ends; returns its exit status."""
@@ -80,6 +96,7 @@ class ServerProcess:
             try:
                 connection.request("GET", "/v2/health/ready")
                 if connection.getresponse().status == 200:
+                    self.pids()
                     return True
             except (OSError, http.client.HTTPException):
                 pass
@@ -93,7 +110,7 @@ class ServerProcess:
 
         With a grace of 0 it is SIGKILL at once.
         """
-        family = [p for pid in self.pids() if (p := _process(pid)) is not None]
+        self.pids()
         if self._process.poll() is None:
             try:
                 if grace_s > 0:
@@ -104,14 +121,23 @@ class ServerProcess:
             finally:  # a second Ctrl-C lands here too
                 self._process.kill()
                 self._process.wait()
-        children = [p for p in family if p.pid != self._process.pid]
-        _, alive = psutil.wait_procs(children, timeout=min(grace_s, 2.0))
-        for process in alive:
-            process.kill()
+        left = _wait_ended(self._children, min(grace_s, 2.0))
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        _wait_ended(left, 2.0)
 
 
-def _process(pid: int) -> psutil.Process | None:
-    try:
-        return psutil.Process(pid)
+def _wait_ended(processes: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Wait for processes that are not our own children; returns those that still run."""
+    deadline = time.monotonic() + timeout_s
+    while (left := [p for p in processes if _runs(p)]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return left
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:  # a zombie has ended, even where init is slow to collect it, or never does
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
-        return None
+        return False

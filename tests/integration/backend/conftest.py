@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -24,9 +17,7 @@ from onnx.parser import parse_model
 from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import np_to_triton_dtype
 
-from tritonkit.server import onnxruntime_backend
-
-WHEEL = Path("/tmp/pt/w")
+from tritonkit.server.embedded import EmbeddedTriton
 
 
 @dataclass(frozen=True)
@@ -86,75 +77,12 @@ def ask(names: Sequence[str] | None) -> list[triton_http.InferRequestedOutput] |
 @contextmanager
 def _serve(repository: Path, *flags: str) -> Iterator[Served]:
     """Serve `repository`; models that cannot be loaded are left out, and the log says why."""
-    work = repository.parent / f"{repository.name}-server"
-    backends = work / "backends"
-    stub = f"{sys.version_info.major}.{sys.version_info.minor}/triton_python_backend_stub"
-    root = WHEEL / "pytriton/tritonserver"
-    shutil.copytree(root / "backends/python", backends / "python")
-    shutil.copy(root / "python_backend_stubs" / stub, backends / "python")
-    (backends / "onnxruntime").mkdir()
-    model = Path(onnxruntime_backend.__file__).with_name("model.py")
-    shutil.copy(model, backends / "onnxruntime")
-    http, metrics = _free_ports(2)
-    command = [
-        str(root / "bin/tritonserver"),
-        f"--model-repository={repository}",
-        f"--backend-directory={backends}",
-        "--disable-auto-complete-config",
-        "--exit-on-error=false",
-        "--allow-grpc=false",
-        "--http-address=127.0.0.1",
-        f"--http-port={http}",
-        "--metrics-address=127.0.0.1",
-        f"--metrics-port={metrics}",
-        *flags,
-    ]
-    environment = {
-        "LD_LIBRARY_PATH": str(WHEEL / "nvidia_pytriton.libs"),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    log = work / "log"
-    with log.open("w") as sink:
-        process = subprocess.Popen(command, cwd=work, env=environment, stdout=sink, stderr=sink)
-    try:
-        _wait_until_live(f"http://127.0.0.1:{http}/v2/health/live", process, log)
-        yield Served(f"127.0.0.1:{http}", f"127.0.0.1:{metrics}", log)
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for listening in sockets:
-            listening.bind(("127.0.0.1", 0))
-        return [listening.getsockname()[1] for listening in sockets]
-    finally:
-        for listening in sockets:
-            listening.close()
-
-
-def _wait_until_live(url: str, process: subprocess.Popen, log: Path) -> None:
-    def answered() -> bool:
-        if process.poll() is not None:
-            pytest.fail(f"Triton ended:\n{log.read_text()}")
-        try:
-            with urllib.request.urlopen(url):
-                return True
-        except urllib.error.URLError:
-            return False
-
-    wait_for(answered)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Return as soon as `condition` holds; fail if it does not within a minute."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail("a minute went by in vain")
-        time.sleep(0.02)
+    options = ("--exit-on-error=false", "--strict-readiness=false", *flags)
+    log = repository.parent / f"{repository.name}.log"
+    with EmbeddedTriton(repository, log=log, drain=False, options=options) as triton:
+        where = triton.endpoints
+        assert where.metrics is not None
+        yield Served(where.http, where.metrics, log)
 
 
 @dataclass(frozen=True)
@@ -182,15 +110,8 @@ class Repository:
 
 
 @pytest.fixture(scope="session")
-def serve() -> Callable[..., AbstractContextManager[Served]]:
-    if not WHEEL.is_dir():
-        pytest.skip(f"no Triton at {WHEEL}")
+def serve(installed: None) -> Callable[..., AbstractContextManager[Served]]:
     return _serve
-
-
-@pytest.fixture(scope="session", name="wait_for")
-def _wait_for() -> Callable[[Callable[[], bool]], None]:
-    return wait_for
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ from typing import Any
 import matplotlib
 import pytest
 
+from tritonkit.report import charts
 from tritonkit.report.html import render_html
+from tritonkit.report.view import build_view
 
 Result = dict[str, Any]
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -109,6 +111,48 @@ def test_unusable_levels_are_crossed_in_the_chart(none: Result, ranker: Result) 
     """The legend explains the cross exactly where a level does not count."""
     assert "does not count" in render_html(none)
     assert "does not count" not in render_html(ranker)
+
+
+def _lines(html: str) -> list[str]:
+    """The joined lines of all charts, by their outlines."""
+    return re.findall(r'<path d="([^"]+)"[^>]*style="fill: none; stroke: #(?:4a5058|0b66a8)', html)
+
+
+def test_a_repeat_is_no_part_of_the_line(ranker: Result) -> None:
+    """The repeat adds a small mark and its legend; the joined lines stay as they are."""
+    with_repeat = render_html(ranker)
+    for arm in ranker["arms"]:
+        arm["levels"].pop()
+    without = render_html(ranker)
+    assert _lines(with_repeat) == _lines(without) != []
+    assert "measured again" in with_repeat and "measured again" not in without
+
+
+def test_an_overloaded_level_stands_on_the_edge_with_its_value(ranker: Result) -> None:
+    """A p99 far beyond the budget does not stretch the axis: its value is written instead."""
+    assert "beyond the top" not in render_html(ranker)
+    ranker["arms"][0]["levels"][8]["p99_ms"] = 1391.75
+    html = render_html(ranker)
+    assert "beyond the top" in html and html.count("1,392 ms →</text>") == 2
+    assert charts.top_ms(build_view(ranker).arms, 50.0) == charts.CLIP * 50.0
+
+
+def test_close_points_on_the_edge_share_a_label(ranker: Result) -> None:
+    """Where two values would be written over each other, their range is written once."""
+    ranker["arms"][0]["levels"][8] |= {"p99_ms": 900.0, "achieved_rps": 560.0}
+    ranker["arms"][1]["levels"][8] |= {"p99_ms": 1200.0, "achieved_rps": 561.0}
+    assert render_html(ranker).count("900\N{EN DASH}1,200 ms →</text>") == 2
+
+
+def test_an_aside_is_never_an_alarm(ranker: Result) -> None:
+    """How late a level was sent is told in plain ink, even where the level is over the budget."""
+    ranker["arms"][0]["levels"][8] |= {
+        "generator_bound": True,
+        "lateness_p99_ms": 12.0,
+        "p99_ms": 80.0,
+    }
+    html = render_html(ranker)
+    assert '<span class="aside">; <span>sent late (12 ms)</span></span>' in html
 
 
 def test_text_from_the_result_is_escaped(ranker: Result) -> None:

@@ -54,6 +54,11 @@ def test_every_arm_and_level_is_listed(ranker: Result) -> None:
         assert sum(line.startswith(arm) for line in lines) == 2
 
 
+def test_a_repeat_says_again(ranker: Result) -> None:
+    """Each arm's second run of its deciding level is marked in words."""
+    assert sum(line.rstrip().endswith("; again") for line in _lines(ranker)) == 3
+
+
 def test_chosen_arm_is_starred(ranker: Result) -> None:
     """The choice is marked by a character, not only by weight."""
     assert any(line.startswith("Triton batched *") for line in _lines(ranker))

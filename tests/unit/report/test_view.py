@@ -48,7 +48,34 @@ def test_a_generator_bound_capacity_is_admitted(ranker: Result) -> None:
     ranker["arms"][2]["levels"][6]["generator_bound"] = True
     arm = build_view(ranker).arms[2]
     assert arm.generator_bound
-    assert arm.levels[6].marks == ("sets the capacity", "generator-bound")
+    assert (arm.levels[6].marks, arm.levels[6].asides) == (
+        ("sets the capacity",),
+        ("generator-bound",),
+    )
+
+
+def test_a_late_generator_is_an_aside_with_its_lateness(ranker: Result) -> None:
+    """A generator-bound open level says how late it sent, beside what the level is worth."""
+    ranker["arms"][0]["levels"][7] |= {"generator_bound": True, "lateness_p99_ms": 2.345}
+    level = next(v for v in build_view(ranker).arms[0].levels if v.loop == "open")
+    assert (level.marks, level.asides) == (("holds",), ("sent late (2.35 ms)",))
+
+
+def test_a_repeat_stands_directly_after_its_first_run(ranker: Result) -> None:
+    """The level that was measured again, last in the file, follows its first run and says so."""
+    levels = build_view(ranker).arms[0].levels
+    assert [v.offered for v in levels[4:6]] == ["16 users", "16 users"]
+    assert [v.asides for v in levels[4:6]] == [(), ("again",)]
+    assert sum("again" in v.asides for v in levels) == 1
+
+
+def test_a_repeat_may_set_the_capacity(ranker: Result) -> None:
+    """Where the second run is the better one, the arm's latencies are the second run's."""
+    ranker["arms"][0]["levels"][-1] |= {"achieved_rps": 710.0, "p50_ms": 20.0, "p99_ms": 35.5}
+    ranker["arms"][0]["capacity_rps"] = 710.0
+    arm = build_view(ranker).arms[0]
+    assert (arm.p50, arm.p99) == ("20.0", "35.5")
+    assert [v.asides for v in arm.levels if v.is_capacity] == [("again",)]
 
 
 def test_ratio_is_to_the_baselines_capacity(ranker: Result) -> None:
@@ -64,7 +91,7 @@ def test_no_ratio_to_a_baseline_without_capacity(none: Result) -> None:
 def test_over_budget_is_said_in_words(ranker: Result) -> None:
     """Exactly the levels whose p99 exceeds the budget carry the words."""
     arm = build_view(ranker).arms[0]
-    assert [v.over_budget for v in arm.levels] == [False] * 5 + [True] * 2 + [False] * 2
+    assert [v.over_budget for v in arm.levels] == [False] * 6 + [True] * 2 + [False] * 2
     assert all(("over budget" in v.marks) == v.over_budget for v in arm.levels)
 
 
@@ -88,10 +115,28 @@ def test_levels_are_ordered_by_loop_and_load(ranker: Result) -> None:
 
 
 def test_an_arm_above_the_ceiling_is_admitted(ranker: Result) -> None:
-    """The view knows when an arm exceeds the ceiling, which is that of one session."""
+    """The view knows when an arm exceeds the ceiling, as noise can make it."""
     assert not build_view(ranker).ceiling.above
     ranker["ceiling"]["best_ips"] = 3000.0
     assert build_view(ranker).ceiling.above
+
+
+def test_each_ceiling_curve_is_named_by_threads_and_sessions(ranker: Result) -> None:
+    """There is one curve for each number of threads and of bare sessions at a time."""
+    ceiling = build_view(ranker).ceiling
+    names = [name for name, _ in ceiling.curves]
+    assert names == ["1 thread", "1 thread × 2 sessions", "2 threads"]
+    assert ceiling.best_at == "batch 64, 2 threads"
+
+
+def test_a_ceiling_without_instances_is_that_of_one_session(ranker: Result) -> None:
+    """Results from before `instances` were recorded still have their curves."""
+    del ranker["ceiling"]["best_instances"]
+    points = [p for p in ranker["ceiling"]["points"] if p.pop("instances") == 1]
+    ranker["ceiling"]["points"] = points
+    ceiling = build_view(ranker).ceiling
+    assert [name for name, _ in ceiling.curves] == ["1 thread", "2 threads"]
+    assert ceiling.best_at == "batch 64, 2 threads"
 
 
 def test_a_model_that_gains_nothing_is_said_so(file_type: Result) -> None:
@@ -105,6 +150,19 @@ def test_histogram_is_ordered_by_size(file_type: Result) -> None:
     histogram = {"16": 1, "2": 5, "x": 3, "4": 0, "1": 2}
     file_type["arms"][2]["certificate"]["batch_histogram"] = histogram
     assert build_view(file_type).arms[2].histogram == ((1, 2), (2, 5), (16, 1))
+
+
+def test_the_baselines_instances_are_runs_at_a_time(file_type: Result) -> None:
+    """One session has no instances: settings, card and certificate speak of its runs."""
+    file_type["verdict"]["settings"] = {"threads": 1, "instances": 2}
+    view = build_view(file_type)
+    assert view.settings == "1 thread per run, 2 runs at a time"
+    assert [arm.setup for arm in view.arms[:2]] == [
+        "2 threads per run, 1 run at a time",
+        "2 threads per instance, 1 instance",
+    ]
+    assert ("Runs at a time", "1") in view.arms[0].certificate.facts
+    assert ("Instances", "1") in view.arms[1].certificate.facts
 
 
 def test_unknown_settings_are_kept(ranker: Result) -> None:

@@ -1,0 +1,85 @@
+"""What is compared: the question, and the model under test, ready to send."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tritonkit.bench.arms import require_batchable
+from tritonkit.bench.machine import usable_cpus
+from tritonkit.client.http import EncodedRequest, HttpConnection, encode_infer
+from tritonkit.errors import CheckFailedError
+from tritonkit.payloads import Payload, load_payloads
+from tritonkit.repository import pbtxt
+from tritonkit.repository.config import ModelConfig
+from tritonkit.repository.layout import model_file, read_config
+from tritonkit.server.onnxruntime_backend.session import open_session
+
+CHECKED_PAYLOADS = 8
+ANSWER_RTOL, ANSWER_ATOL = 1e-3, 1e-4
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What to compare. level_s: the counted seconds of each level; seed: of the arrivals."""
+
+    repository: Path
+    model: str
+    slo_p99_ms: float
+    rate_rps: float | None
+    level_s: float
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model under test, ready to send: what every arm shares."""
+
+    config: ModelConfig
+    file: Path
+    payloads: Sequence[Payload]
+    payload_source: str
+    requests: Sequence[EncodedRequest]
+    answers: Sequence[Mapping[str, np.ndarray]]
+    cpus: tuple[int, ...]
+
+
+def prepare(what: Comparison) -> Subject:
+    config = read_config(what.repository, what.model)
+    require_batchable(config)
+    file = model_file(what.repository, what.model)
+    payloads, source = load_payloads(what.repository / what.model, file, what.seed)
+    outputs = [t.name for t in config.outputs]
+    session = open_session(file, pbtxt.as_json(config))
+    answers = [
+        dict(zip(outputs, session.run(outputs, p), strict=True))
+        for p in payloads[:CHECKED_PAYLOADS]
+    ]
+    return Subject(
+        config=config,
+        file=file,
+        payloads=payloads,
+        payload_source=source,
+        requests=[encode_infer(what.model, p, outputs) for p in payloads],
+        answers=answers,
+        cpus=usable_cpus(),
+    )
+
+
+def check_answers(arm: str, model: str, http: HttpConnection, subject: Subject) -> None:
+    """CheckFailedError unless the arm answers as the bare session does: same work, same result."""
+    for payload, answer in zip(subject.payloads, subject.answers, strict=False):
+        given = http.infer(model, payload, list(answer))
+        for name, expected in answer.items():
+            if expected.dtype.kind == "f":
+                same = np.allclose(given[name], expected, ANSWER_RTOL, ANSWER_ATOL, equal_nan=True)
+            else:
+                same = np.array_equal(given[name], expected)
+            if not same:
+                raise CheckFailedError(
+                    f"{arm}: output '{name}' is not what the ONNX Runtime session gives for the "
+                    "same input; the comparison is not published"
+                )

@@ -1,0 +1,51 @@
+"""The threads and instances that are best for an arm, found in short runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from tritonkit.bench.arms import arm_config, candidates, running
+from tritonkit.bench.levels import record
+from tritonkit.bench.result import ArmName, LevelRecord, TuningRun
+from tritonkit.bench.subject import Comparison, Subject
+from tritonkit.load.runner import Level, run_level
+
+USERS = 32
+MEASURE_S = 0.7
+WARMUP_S = 0.3
+ROUNDS = 2
+
+
+def tune(
+    arm: ArmName, what: Comparison, subject: Subject, out: Path, tell: Callable[[str], None]
+) -> tuple[TuningRun, ...]:
+    """Short closed loops on all candidates in turn; the one with the highest rate is chosen.
+
+    All candidates are up at the same time, so that rounds over them cost no restarts. Each
+    counts with its best round: what disturbs a short run on a busy machine only slows it.
+    """
+    level = Level("closed", USERS, MEASURE_S, WARMUP_S)
+    pairs = candidates(arm, len(subject.cpus))
+    best: dict[tuple[int, int], LevelRecord] = {}
+    with ExitStack() as stack:
+        servers = {}
+        for threads, instances in pairs:
+            config = arm_config(arm, subject.config, threads, instances)
+            log = out / "logs" / f"{arm}-tuning-{threads}x{instances}.log"
+            servers[threads, instances], _ = stack.enter_context(
+                running(arm, what.repository, config, log, subject.cpus)
+            )
+        for _ in range(ROUNDS):
+            for pair in pairs:
+                run = run_level(servers[pair].endpoints.http, subject.requests, level)
+                found = record(level, run, None, what.slo_p99_ms, samples="")
+                if pair not in best or found.achieved_rps > best[pair].achieved_rps:
+                    best[pair] = found
+    chosen = max(pairs, key=lambda pair: best[pair].achieved_rps)
+    tell(f"{arm}: best with {chosen[0]} thread(s) × {chosen[1]} instance(s)")
+    return tuple(
+        TuningRun(*pair, best[pair].achieved_rps, best[pair].p99_ms, chosen=pair == chosen)
+        for pair in pairs
+    )

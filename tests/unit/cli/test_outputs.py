@@ -1,0 +1,138 @@
+"""A folder of results is there whole or not at all, and nobody's files get lost."""
+
+from pathlib import Path
+
+import pytest
+
+from tritonkit.cli.outputs import publish
+from tritonkit.errors import CheckFailedError, InputError
+
+
+def fill(folder, text="new"):
+    """Write what a finished run writes."""
+    (folder / "samples").mkdir()
+    (folder / "samples" / "a.csv.gz").write_text(text)
+    (folder / "result.json").write_text(text)
+
+
+def names(folder):
+    """What lies in a folder, by name."""
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_new(tmp_path):
+    """A new result is there once the block ended, with the folders above it."""
+    out = tmp_path / "deep" / "out"
+    with publish(out) as folder:
+        fill(folder)
+        assert not out.exists()
+    assert names(out) == ["result.json", "samples"]
+    assert names(tmp_path / "deep") == ["out"]
+
+
+def test_replaced(tmp_path):
+    """An older result is whole until the block ended, and then gone."""
+    out = tmp_path / "out"
+    with publish(out) as folder:
+        fill(folder, "old")
+        (folder / "report.html").write_text("old")
+    with publish(out) as folder:
+        fill(folder)
+        assert (out / "result.json").read_text() == "old"
+    assert names(out) == ["result.json", "samples"]
+    assert (out / "result.json").read_text() == "new"
+    assert names(tmp_path) == ["out"]
+
+
+def test_empty_folder(tmp_path):
+    """An empty folder is filled."""
+    (tmp_path / "out").mkdir()
+    with publish(tmp_path / "out") as folder:
+        fill(folder)
+    assert names(tmp_path / "out") == ["result.json", "samples"]
+
+
+def test_current_folder(tmp_path, monkeypatch):
+    """The current folder, which has no name of its own, can be filled."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with publish(Path()) as folder:
+        fill(folder)
+    assert names(tmp_path / "here") == ["result.json", "samples"]
+
+
+def test_foreign_files(tmp_path):
+    """A folder with files that are no result is refused, and is as it was."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("dear")
+    with (
+        pytest.raises(InputError, match=r"out has files that are no earlier result; choose anot"),
+        publish(tmp_path / "out"),
+    ):
+        pytest.fail("the block must not run")
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["thesis.txt"]
+
+
+def test_neighbours(tmp_path):
+    """An older result that the user put aside as `out.old` stays."""
+    (tmp_path / "out.old").mkdir()
+    (tmp_path / "out.old" / "result.json").write_text("kept")
+    for _ in range(2):
+        with publish(tmp_path / "out") as folder:
+            fill(folder)
+    assert (tmp_path / "out.old" / "result.json").read_text() == "kept"
+    assert names(tmp_path) == ["out", "out.old"]
+
+
+@pytest.mark.parametrize("error", [CheckFailedError("no"), OSError("disk"), KeyboardInterrupt()])
+def test_failed_before_samples(tmp_path, error):
+    """A failure before anything was measured leaves nothing, nor the folders made for it."""
+    with pytest.raises(type(error)), publish(tmp_path / "deep" / "er" / "out") as folder:
+        (folder / "logs").mkdir()
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failed_check(tmp_path):
+    """A failed check leaves nothing of what was measured: nobody shall publish it."""
+    with pytest.raises(CheckFailedError), publish(tmp_path / "out") as folder:
+        fill(folder)
+        raise CheckFailedError("no")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError("disk"), KeyboardInterrupt(), SystemExit(143)])
+def test_interrupted(tmp_path, capsys, error):
+    """What an interrupted run measured stays, and its place is said on stderr."""
+    with pytest.raises(type(error)), publish(tmp_path / "out") as folder:
+        fill(folder)
+        raise error
+    assert names(tmp_path) == ["out.partial"]
+    output = capsys.readouterr()
+    assert output.err == f"what was measured so far is in {tmp_path / 'out.partial'}\n"
+    assert output.out == ""
+
+
+def test_after_an_interruption(tmp_path):
+    """The next run removes what an interrupted one left."""
+    with pytest.raises(KeyboardInterrupt), publish(tmp_path / "out") as folder:
+        fill(folder)
+        (folder / "stale").write_text("")
+        raise KeyboardInterrupt
+    with publish(tmp_path / "out") as folder:
+        fill(folder)
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["result.json", "samples"]
+
+
+@pytest.mark.parametrize("error", [CheckFailedError("no"), KeyboardInterrupt()])
+def test_older_result_survives(tmp_path, error):
+    """A run that fails leaves the older result as it was."""
+    with publish(tmp_path / "out") as folder:
+        fill(folder, "old")
+    with pytest.raises(type(error)), publish(tmp_path / "out") as folder:
+        fill(folder)
+        raise error
+    assert (tmp_path / "out" / "result.json").read_text() == "old"
+    assert (tmp_path / "out" / "samples" / "a.csv.gz").read_text() == "old"
