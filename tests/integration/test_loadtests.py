@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -10,8 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -231,22 +229,42 @@ def test_no_payloads_file(server, locust, tmp_path):
     assert str(path) in line
 
 
-@contextmanager
-def web(arm, host, port):
-    """The file of an arm with its web page; yields the process once the page is there."""
-    process = subprocess.Popen(
-        command(arm, host, "--web-host", "127.0.0.1", "--web-port", port),
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
+@dataclass(frozen=True)
+class Web:
+    """A Locust file at work with its web page."""
+
+    process: subprocess.Popen
+    errors: Path
+
+    def said(self):
+        return self.errors.read_text()
+
+    def end(self):
+        """SIGTERM; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(15)
+
+
+@pytest.fixture
+def web(tmp_path, free_port, wait_for):
+    """Start the file of an arm with its web page; returns once the page is there."""
+    started = []
+
+    def start(arm, host):
+        errors = tmp_path / "errors"
+        options = ("--web-host", "127.0.0.1", "--web-port", free_port)
+        with errors.open("w") as sink:
+            process = subprocess.Popen(
+                command(arm, host, *options), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=sink
+            )
+        started.append(process)
+        wait_for(lambda: process.poll() is not None or page(free_port) == 200)
+        return Web(process, errors)
+
+    yield start
+    for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def page(port, path="/", data=None):
@@ -262,34 +280,30 @@ def form(host):
     return f"user_count=4&spawn_rate=4&host=http://{host}".encode()
 
 
-def test_web_page_after_a_wrong_host(server, free_port, wait_for):
-    """A test that is refused sends nothing, and the page goes on to the next, which counts."""
-    host, other = server("triton_batched"), server("triton_unbatched")
-    before, before_other = requests_served(host), requests_served(other)
-    with web("triton_batched", f"http://{other}", free_port) as process:
-        wait_for(lambda: process.poll() is not None or page(free_port) == 200)
-        page(free_port, "/swarm", form(other))
-        assert page(free_port, "/stop", b"") == 200
-        page(free_port, "/swarm", form(host))
-        wait_for(lambda: requests_served(host) > before + 20)
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=15)
-        assert "with dynamic batching off" in errors and "Traceback" not in errors
-        assert process.returncode == 0
-    assert requests_served(other) == before_other
-
-
-def test_web_page(server, free_port, wait_for):
+def test_web_page(server, web, free_port, wait_for):
     """Its web page answers, a test started there runs and stops, and SIGTERM ends it all."""
     host = server("triton_batched")
     before = requests_served(host)
-    with web("triton_batched", f"http://{host}", free_port) as process:
-        wait_for(lambda: process.poll() is not None or page(free_port) == 200)
-        assert page(free_port) == 200
-        assert page(free_port, "/swarm", form(host)) == 200
-        wait_for(lambda: requests_served(host) > before + 20)
-        assert page(free_port, "/stop", b"") == 200
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=15)
-        assert "from raw samples" in errors and "Traceback" not in errors
-        assert process.returncode == 0
+    locust = web("triton_batched", f"http://{host}")
+    assert page(free_port) == 200
+    assert page(free_port, "/swarm", form(host)) == 200
+    wait_for(lambda: requests_served(host) > before + 20)
+    assert page(free_port, "/stop", b"") == 200
+    assert "from raw samples" in locust.said()
+    assert locust.end() == 0
+    assert "Traceback" not in locust.said()
+
+
+def test_web_page_after_a_wrong_host(server, web, free_port, wait_for):
+    """A test that is refused sends nothing, and the page goes on to the next, which counts."""
+    host, other = server("triton_batched"), server("triton_unbatched")
+    before, before_other = requests_served(host), requests_served(other)
+    locust = web("triton_batched", f"http://{other}")
+    assert page(free_port, "/swarm", form(other)) == 200
+    wait_for(lambda: "with dynamic batching off" in locust.said())
+    assert page(free_port, "/stop", b"") == 200
+    assert page(free_port, "/swarm", form(host)) == 200
+    wait_for(lambda: requests_served(host) > before + 20)
+    assert locust.end() == 0
+    assert "Traceback" not in locust.said()
+    assert requests_served(other) == before_other

@@ -33,8 +33,8 @@ def certify(
     instances = sum(int(g.get("count", 1)) for g in effective["instance_group"])
     versions = {effective["parameters"].get("onnxruntime_version", {}).get("string_value")}
     statements = []
-    sessions = list(_sessions(server, asked.name))
-    if sessions:
+    if server.endpoints.metrics is not None:
+        sessions = _sessions(server.endpoints.metrics, asked.name)
         versions = {s["onnxruntime"] for s in sessions}
         _require(arm, "sessions", len(sessions), instances)
         for session in sessions:
@@ -82,11 +82,9 @@ def _batching_statement(
     )
 
 
-def _sessions(server: Server, model: str) -> list[Mapping[str, str]]:
-    """What the embedded backend's sessions say of themselves; the baseline has its config."""
-    if server.endpoints.metrics is None:
-        return []
-    metrics = HttpConnection(server.endpoints.metrics)
+def _sessions(metrics_address: str, model: str) -> list[Mapping[str, str]]:
+    """What the embedded backend's sessions say of themselves."""
+    metrics = HttpConnection(metrics_address)
     try:
         return list(read_session_info(metrics.get_text("/metrics"), model))
     finally:

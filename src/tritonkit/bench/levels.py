@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import asdict, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tritonkit.bench.result import LevelRecord
 from tritonkit.bench.verdict import capacity, holds_budget
-from tritonkit.load.runner import Level, LevelRun
 from tritonkit.stats.latency import summarise
 
-USERS = (1, 4, 16, 64)
+if TYPE_CHECKING:  # importing it patches the process for gevent
+    from tritonkit.load.runner import Level, LevelRun
+
+USERS = (1, 4, 16, 64, 128)
 """Closed-loop levels, tried upwards until one breaks the budget."""
 
 OPEN_SHARES = (0.6, 0.85)
@@ -36,10 +39,9 @@ def plan_levels(rate_rps: float | None) -> Plan:
         closed.append((yield "closed", users))
         if not closed[-1].holds_slo:
             break
-    if closed[-1].holds_slo:
-        closed.append((yield "closed", 2 * closed[-1].offered))
-    elif len(closed) > 1:
-        closed.append((yield "closed", 2 * closed[-2].offered))
+    if not closed[-1].holds_slo and len(closed) > 1:
+        between = math.isqrt(int(closed[-2].offered * closed[-1].offered))
+        closed.append((yield "closed", between))
     sustained = capacity(closed) or closed[0].achieved_rps
     rates = [_round(sustained * share) for share in OPEN_SHARES if sustained > 0]
     if rate_rps is not None:

@@ -12,7 +12,7 @@ from tritonkit.bench.result import ArmName, LevelRecord, TuningRun
 from tritonkit.bench.subject import Comparison, Subject
 from tritonkit.load.runner import Level, run_level
 
-USERS = 32
+USERS = 64
 MEASURE_S = 0.7
 WARMUP_S = 0.3
 ROUNDS = 2

@@ -86,19 +86,22 @@ def _decide_for_rate(arms: Sequence[ArmResult], slo_p99_ms: float, rate_rps: flo
                 _settings(arm),
             )
     best = max(arms, key=lambda a: a.capacity_rps)
+    most = (
+        f"the most that was sustained is {best.capacity_rps:.0f} requests/s, by {LABELS[best.name]}"
+        if best.capacity_rps
+        else "none kept the budget at any load tried"
+    )
     return Verdict(
         "none",
-        f"No arm holds {rate_rps:g} requests/s within p99 {slo_p99_ms:g} ms; the most that was "
-        f"sustained is {best.capacity_rps:.0f} requests/s, by {LABELS[best.name]}.",
+        f"No arm holds {rate_rps:g} requests/s within p99 {slo_p99_ms:g} ms; {most}.",
         None,
     )
 
 
 def _holding(arm: ArmResult, rate_rps: float) -> LevelRecord | None:
-    """The level at which the arm held the rate, if it did."""
-    return next(
-        (x for x in arm.levels if x.mode == "open" and x.offered == rate_rps and x.holds_slo), None
-    )
+    """The arm's last run at this rate, if every run at it kept the budget."""
+    runs = [x for x in arm.levels if x.mode == "open" and x.offered == rate_rps]
+    return runs[-1] if runs and all(x.holds_slo for x in runs) else None
 
 
 def _beats(chosen: ArmResult, simpler: ArmResult) -> str:

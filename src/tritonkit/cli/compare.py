@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
+from typing import Any
 
 import click
+
+
+class _Positive(click.FloatRange):
+    """A finite number above 0, or at least `min`."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return float(number)
 
 
 @click.command()
@@ -19,19 +33,19 @@ import click
 )
 @click.option(
     "--slo-p99-ms",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Positive(min=0, min_open=True),
     default=50.0,
     show_default=True,
     help="The latency budget.",
 )
 @click.option(
     "--rate-rps",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Positive(min=0, min_open=True),
     help="The rate that you must sustain; without it the verdict looks for the most.",
 )
 @click.option(
     "--level-s",
-    type=click.FloatRange(min=0.5),
+    type=_Positive(min=0.5),
     default=2.5,
     show_default=True,
     help="Counted seconds of each load level. Longer gives a better p99.",

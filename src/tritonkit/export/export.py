@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -34,10 +34,16 @@ from tritonkit.payloads import (
     random_payloads,
     write_payloads,
 )
-from tritonkit.signature import ModelSignature, data_type_of, load_onnx, read_signature
+from tritonkit.signature import (
+    ModelSignature,
+    data_type_of,
+    external_files,
+    load_onnx,
+    read_signature,
+)
 
 if TYPE_CHECKING:
-    import onnx
+    pass
 
 MODEL, VERIFICATION = "model.onnx", "verification.json"
 
@@ -113,35 +119,10 @@ def _copy_onnx(source: OnnxSource, target: Path) -> None:
     """Copy the file, and its external data files to the same places beside it."""
     read_signature(source.path).require_batch_axis(source.text)
     shutil.copyfile(source.path, target)
-    for location in sorted(set(_external_locations(load_onnx(source.path).graph))):
-        data = source.path.parent / location
-        if not data.resolve().is_relative_to(source.path.parent.resolve()):
-            raise ModelError(
-                f"{source.text}: its external data '{location}' lies outside the model's folder; "
-                "save the model with its data beside it"
-            )
-        if not data.is_file():
-            raise ModelError(
-                f"{source.text}: its external data file {data} is missing; put it there"
-            )
+    for location, data in external_files(source.path).items():
         copy = target.parent / location
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(data, copy)
-
-
-def _external_locations(graph: onnx.GraphProto) -> Iterator[str]:
-    """The files that tensors of `graph` and of the graphs inside its nodes are kept in."""
-    import onnx
-
-    tensors = list(graph.initializer)
-    for node in graph.node:
-        for attribute in node.attribute:
-            tensors += [attribute.t, *attribute.tensors]
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _external_locations(inner)
-    for tensor in tensors:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            yield from (entry.value for entry in tensor.external_data if entry.key == "location")
 
 
 def _requests(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 
 
 def constant(rate_rps: float, duration_s: float) -> Iterator[float]:
     """Evenly spaced starts."""
-    for i in range(int(rate_rps * duration_s)):
-        yield i / rate_rps
+    for i in itertools.count():
+        start_s = i / rate_rps
+        if start_s >= duration_s:
+            return
+        yield start_s
 
 
 def poisson(rate_rps: float, duration_s: float, seed: int) -> Iterator[float]:

@@ -114,6 +114,8 @@ def _conclude(environment: Environment, **_: Any) -> None:
         *(stats.requests, stats.errors, stats.error_kinds or "", stats.achieved_rps),
         *(math.nan if p is None else p for p in (stats.p50_ms, stats.p90_ms, stats.p99_ms)),
     )
+    if stats.errors and environment.process_exit_code is None:
+        environment.process_exit_code = options.exit_code_on_error
     if options.samples:
         path = Path(options.samples)
         if isinstance(environment.runner, WorkerRunner):

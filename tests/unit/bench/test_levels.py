@@ -1,24 +1,11 @@
 """Which levels an arm is measured at, and what is recorded of each."""
 
-import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 
+from tritonkit.bench.levels import generator_bound, plan_levels, record
 from tritonkit.samples import Sample
-
-# bench.levels takes from load.runner two names for its annotations, and importing that would let
-# Locust patch the standard library of the whole test run for gevent.
-stand_in = ModuleType("tritonkit.load.runner")
-stand_in.Level = stand_in.LevelRun = SimpleNamespace
-real = sys.modules.get(stand_in.__name__)
-sys.modules[stand_in.__name__] = stand_in
-try:
-    from tritonkit.bench.levels import generator_bound, plan_levels, record
-finally:
-    del sys.modules[stand_in.__name__]
-    if real is not None:
-        sys.modules[stand_in.__name__] = real
 
 
 @pytest.fixture

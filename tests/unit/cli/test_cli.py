@@ -148,7 +148,6 @@ def test_usage(tritonkit, work, arguments, words):
     assert list(work.iterdir()) == []
 
 
-@pytest.mark.xfail(strict=True, reason="click.FloatRange takes nan and inf")
 @pytest.mark.parametrize("value", ["nan", "inf"])
 @pytest.mark.parametrize("option", ["--slo-p99-ms", "--rate-rps", "--level-s"])
 def test_usage_not_finite(tritonkit, work, option, value):
