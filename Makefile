@@ -14,6 +14,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "error: %s is Python %d.%d; tritonkit needs 3.11 to 3.13: make setup PYTHON=python3.12" % (sys.executable, *v))'
+	@echo "setting up $(VENV): about 2 GB, a few minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[examples,dev]'
 	$(BIN)/tritonkit setup

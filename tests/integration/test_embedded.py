@@ -162,6 +162,7 @@ def test_effective_config_is_what_was_written(server):
     http = HttpConnection(server.endpoints.http)
     slow, double = http.model_config("slow"), http.model_config("double")
     http.close()
+    assert "--disable-auto-complete-config" in psutil.Process(server.pids()[0]).cmdline()
     assert "dynamic_batching" not in slow and slow["max_batch_size"] == 8
     assert double["dynamic_batching"].get("max_queue_delay_microseconds", 0) == 0
     assert [(g["kind"], g["count"]) for g in double["instance_group"]] == [("KIND_CPU", 2)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import gevent
+from gevent.hub import Hub
 from locust.env import Environment
 from locust.runners import STATE_RUNNING
 
@@ -19,6 +20,9 @@ from tritonkit.client.http import EncodedRequest
 from tritonkit.load.arrivals import poisson
 from tritonkit.load.user import DRAIN_S, InferUser, Run
 from tritonkit.samples import Sample
+
+# Ctrl-C ends the program as ever; without this gevent prints it as an error first.
+Hub.NOT_ERROR = (*Hub.NOT_ERROR, KeyboardInterrupt)
 
 # Requests that an open loop may have in flight: its pool of users, each with a connection.
 OPEN_LOOP_CONNECTIONS = 128

@@ -1,0 +1,303 @@
+"""`tritonkit compare` of a small model, for real: one whole run, one interrupted, one refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import psutil
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tritonkit.repository.package import Settings, package_model
+from tritonkit.samples import read_samples
+
+WIDTHS = (256, 1024, 1024, 1)
+MAX_BATCH = 8
+ARMS = ["ort_baseline", "triton_unbatched", "triton_batched"]
+COMMAND = (sys.executable, "-m", "tritonkit.cli", "compare", "mlp", "--json", "--level-s", "0.5")
+
+
+def mlp():
+    """A small perceptron: one whose weights are read from memory once for a whole batch."""
+    random = np.random.default_rng(0)
+    nodes, weights, last = [], [], "x"
+    for i, shape in enumerate(pairwise(WIDTHS)):
+        values = random.standard_normal(shape, np.float32) / np.float32(np.sqrt(shape[0]))
+        weights.append(numpy_helper.from_array(values, f"w{i}"))
+        nodes.append(helper.make_node("MatMul", [last, f"w{i}"], [f"m{i}"]))
+        nodes.append(helper.make_node("Tanh", [f"m{i}"], [f"h{i}"]))
+        last = f"h{i}"
+    nodes[-1].output[0] = "y"
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", WIDTHS[0]])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", WIDTHS[-1]])
+    graph = helper.make_graph(nodes, "mlp", [x], [y], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One whole run."""
+
+    repository: Path
+    out: Path
+    output: str
+    errors: str
+    left: list[str]
+
+    @property
+    def result(self):
+        return json.loads((self.out / "result.json").read_text())
+
+    def arm(self, name):
+        (found,) = (arm for arm in self.result["arms"] if arm["name"] == name)
+        return found
+
+
+@pytest.fixture(scope="session")
+def compared(installed, tmp_path_factory):
+    """The comparison of `mlp`, made once."""
+    work = tmp_path_factory.mktemp("compare")
+    (work / "tmp").mkdir()
+    onnx.save(mlp(), work / "model.onnx")
+    repository = work / "repository"
+    package_model(work / "model.onnx", "mlp", repository, Settings(MAX_BATCH))
+    out = work / "results" / "mlp"
+    done = subprocess.run(
+        [*COMMAND, "--slo-p99-ms", "30", "--repository", str(repository), "--out", str(out)],
+        env={**os.environ, "TMPDIR": str(work / "tmp")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    left = [p.name for p in (work / "tmp").glob("tritonkit-*")]
+    return Compared(repository, out, done.stdout, done.stderr, left)
+
+
+def test_output_is_the_result(compared):
+    """With --json standard output is result.json and nothing else."""
+    assert json.loads(compared.output) == compared.result
+
+
+def test_progress(compared):
+    """Every step is told on standard error as it is done, with no traceback or warning."""
+    assert "in process: " in compared.errors
+    for arm in ARMS:
+        assert re.search(rf"^{arm}: best with \d thread\(s\) × \d", compared.errors, re.M)
+        assert re.search(rf"^{arm}: 1 users: \d+ req/s, p99 ", compared.errors, re.M)
+    assert "Traceback" not in compared.errors and "Warning" not in compared.errors
+
+
+def test_keys(compared):
+    """result.json has what its readers rely on."""
+    result = compared.result
+    assert result["model"] == "mlp" and result["slo_p99_ms"] == 30 and result["rate_rps"] is None
+    assert {"kit_version", "created_at", "machine", "method", "schema"} <= result.keys()
+    assert {"batch1_ips", "best_ips", "best_batch"} <= result["ceiling"].keys()
+    assert [arm["name"] for arm in result["arms"]] == ARMS
+    certificate = {"effective_config", "ort_version", "threads", "instances", "mean_batch"}
+    level = {"mode", "offered", "achieved_rps", "p50_ms", "p90_ms", "p99_ms", "errors"}
+    for arm in result["arms"]:
+        assert {"certificate", "levels", "capacity_rps"} <= arm.keys()
+        assert certificate | {"batch_histogram"} <= arm["certificate"].keys()
+        assert all(level <= found.keys() for found in arm["levels"])
+    assert result["verdict"]["choice"] in (*ARMS, "none")
+    assert result["verdict"]["because"].endswith(".")
+
+
+def test_ceiling(compared):
+    """The bare session gains from a batch, up to the largest that is packaged."""
+    ceiling = compared.result["ceiling"]
+    assert 0 < ceiling["batch1_ips"] < ceiling["best_ips"]
+    assert 1 < ceiling["best_batch"] <= MAX_BATCH
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_levels(compared, arm):
+    """Each arm is measured in closed and in open loops, with requests answered in each."""
+    levels = compared.arm(arm)["levels"]
+    assert {level["mode"] for level in levels} == {"closed", "open"}
+    assert next(x["offered"] for x in levels if x["mode"] == "closed") == 1
+    for level in levels:
+        assert level["requests"] > 0 and level["errors"] == 0 and level["error_kinds"] == {}
+        assert 0 < level["p50_ms"] <= level["p90_ms"] <= level["p99_ms"] <= level["max_ms"]
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_capacity(compared, arm):
+    """What an arm sustains is the rate of one of its levels that held the budget."""
+    found = compared.arm(arm)
+    holding = [x["achieved_rps"] for x in found["levels"] if x["holds_slo"]]
+    assert found["capacity_rps"] in (holding or [0])
+    for level in found["levels"]:
+        assert level["holds_slo"] == (level["p99_ms"] <= 30)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_certificate(compared, arm):
+    """The certificate names the installed ONNX Runtime, and what the tuning chose."""
+    found = compared.arm(arm)
+    certificate = found["certificate"]
+    (chosen,) = (run for run in found["tuning"] if run["chosen"])
+    assert certificate["ort_version"] == onnxruntime.__version__
+    assert certificate["threads"] == chosen["threads"]
+    assert certificate["instances"] == chosen["instances"]
+    assert certificate["cpu_set"] == sorted(os.sched_getaffinity(0))
+    config = certificate["effective_config"]
+    assert config["max_batch_size"] == MAX_BATCH
+    assert config["parameters"]["intra_op_thread_count"]["string_value"] == str(chosen["threads"])
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_server_counted_what_was_sent(compared, arm):
+    """The server's own count is that of the samples, warm-up included."""
+    found = compared.arm(arm)
+    certificate = found["certificate"]
+    sent = sum(len(read_samples(compared.out / level["samples"])) for level in found["levels"])
+    assert certificate["requests"] == sent
+    histogram = certificate["batch_histogram"]
+    assert sum(histogram.values()) == certificate["executions"]
+    assert sum(int(rows) * runs for rows, runs in histogram.items()) == sent
+
+
+@pytest.mark.parametrize("arm", ["ort_baseline", "triton_unbatched"])
+def test_unbatched(compared, arm):
+    """Without batching no two requests shared a run, and the config has no scheduler."""
+    certificate = compared.arm(arm)["certificate"]
+    assert list(certificate["batch_histogram"]) == ["1"] and certificate["mean_batch"] == 1
+    assert "dynamic_batching" not in certificate["effective_config"]
+
+
+def test_batched(compared):
+    """With batching requests did share runs, of no more rows than were allowed."""
+    certificate = compared.arm("triton_batched")["certificate"]
+    assert certificate["mean_batch"] > 1
+    rows = [int(rows) for rows in certificate["batch_histogram"]]
+    assert 1 < max(rows) <= MAX_BATCH
+    assert "dynamic_batching" in certificate["effective_config"]
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_percentiles_are_those_of_the_samples(compared, arm):
+    """Each level's count, rate and percentiles come out of its sample file again."""
+    method = compared.result["method"]
+    start = method["warmup_s"] * 1e9
+    end = start + method["level_duration_s"] * 1e9
+    files = set()
+    for level in compared.arm(arm)["levels"]:
+        files.add(level["samples"])
+        samples = np.array([s[:3] for s in read_samples(compared.out / level["samples"])])
+        intended, _, done = samples.T
+        moment = intended if level["mode"] == "open" else done
+        counted = (moment >= start) & (moment < end)
+        latency_ms = (done - intended)[counted] / 1e6
+        assert level["requests"] == len(latency_ms)
+        assert level["achieved_rps"] == pytest.approx(len(latency_ms) / level["duration_s"])
+        for q in (50, 90, 99):
+            expected = np.percentile(latency_ms, q, method="inverted_cdf")
+            assert level[f"p{q}_ms"] == pytest.approx(expected, rel=1e-12)
+    assert len(files) == len(compared.arm(arm)["levels"])
+
+
+def test_files(compared):
+    """There is a report, a file of samples for each level, a log for each arm; no leftovers."""
+    names = {p.name for p in compared.out.iterdir()}
+    assert names == {"result.json", "report.html", "samples", "logs"}
+    named = {level["samples"] for arm in compared.result["arms"] for level in arm["levels"]}
+    assert {f"samples/{p.name}" for p in (compared.out / "samples").iterdir()} == named
+    assert {f"{arm}.log" for arm in ARMS} <= {p.name for p in (compared.out / "logs").iterdir()}
+    assert [p.name for p in compared.out.parent.iterdir()] == ["mlp"]
+    assert compared.left == []
+
+
+def test_report_needs_no_network(compared):
+    """The report has its verdict in it, and nothing that a browser would fetch."""
+    page = (compared.out / "report.html").read_text()
+    assert compared.result["verdict"]["because"].split(" ")[0] in page
+    fetched = r"""(?:src|href|action)\s*=\s*["']?\s*(?:https?:)?//|url\(\s*["']?https?:|@import"""
+    assert not re.search(fetched, page)
+    assert "<script src" not in page and "<link" not in page
+
+
+@pytest.fixture
+def again(compared, tmp_path):
+    """Run the comparison into a folder that has an older result; the folder, the arguments."""
+    out = tmp_path / "mlp"
+    shutil.copytree(compared.out, out)
+    return out, ("compare", "mlp", "--level-s", "0.5", "--out", out)
+
+
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_interrupted(compared, again, start_kit, wait_for):
+    """Ctrl-C ends every server, leaves the samples so far where it says, and the old result."""
+    out, arguments = again
+    before = contents(out)
+    partial = out.with_name("mlp.partial")
+    with start_kit(*arguments, "--repository", compared.repository) as kit:
+        wait_for(
+            lambda: kit.process.poll() is not None or len(list(partial.glob("samples/*.gz"))) > 1
+        )
+        family = kit.family()
+        assert [p.name() for p in family].count("tritonserver") == 2
+        os.killpg(kit.process.pid, signal.SIGINT)
+        assert kit.process.wait(30) == 130
+        said = [line for line in kit.complained().splitlines() if line]
+        assert said[-2:] == [f"what was measured so far is in {partial}", "interrupted"]
+        assert "Traceback" not in kit.complained() and "Keyboard" not in kit.complained()
+        assert not [p for p in family if running(p)]
+        assert not list(kit.tmp.glob("tritonkit-*"))
+        assert not list(Path("/dev/shm").glob(f"tritonkit-{kit.process.pid}-*"))
+    for file in partial.glob("samples/*.gz"):
+        assert read_samples(file)
+    assert not (partial / "result.json").exists()
+    assert contents(out) == before
+
+
+def running(process):
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_failed(compared, again, start_kit, tmp_path):
+    """A run that fails says why in one line, and the older result stays as it was."""
+    out, arguments = again
+    before = contents(out)
+    repository = tmp_path / "repository"
+    shutil.copytree(compared.repository, repository)
+    (repository / "mlp" / "1" / "model.onnx").write_bytes(b"no ONNX")
+    with start_kit(*arguments, "--repository", repository) as kit:
+        assert kit.process.wait(60) in (1, 2)
+        errors = [x for x in kit.complained().splitlines() if x.startswith("error: ")]
+        assert len(errors) == 1 and "model.onnx" in errors[0]
+        assert "Traceback" not in kit.complained()
+        assert kit.said() == ""
+    assert contents(out) == before
+    assert not out.with_name("mlp.partial").exists()
+
+
+def test_unknown_model(compared, start_kit, tmp_path):
+    """A model that is not there is the user's mistake: one line, and no folder is made."""
+    options = ("--repository", compared.repository, "--out", tmp_path / "out")
+    with start_kit("compare", "other", *options) as kit:
+        assert kit.process.wait(60) == 2
+        (line,) = kit.complained().splitlines()
+        assert "no model 'other'" in line and "mlp" in line
+    assert not list(tmp_path.glob("out"))
