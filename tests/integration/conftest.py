@@ -163,6 +163,9 @@ def start_kit(tmp_path: Path) -> Callable[..., AbstractContextManager[Running]]:
             for left in family:
                 with suppress(psutil.NoSuchProcess):
                     left.kill()
+            psutil.wait_procs(family, timeout=1)
+            for memory in Path("/dev/shm").glob(f"tritonkit-{process.pid}-*"):
+                memory.unlink(missing_ok=True)
 
     return starting
 

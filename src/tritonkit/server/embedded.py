@@ -156,5 +156,7 @@ def _reason(log: str) -> str:
 
 
 def _short(line: str) -> str:
-    line = line.strip('" ')
+    """Without the stub's trace, which Triton writes on the same line, and not too long."""
+    line = line.partition(r"\n\nAt:\n")[0].replace(r"\n", " ").strip('" ')
+    line = re.sub(r"^Internal: (?:\w+Error: )?", "", line)
     return line if len(line) <= REASON_LENGTH else f"{line[: REASON_LENGTH - 1]}…"
