@@ -1,5 +1,6 @@
 """What several kinds of tests share."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,11 @@ class PackagedExamples:
 
     repository: Path
     exports: Path
+
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would the commands
+# that they start and send it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

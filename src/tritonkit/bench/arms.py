@@ -35,13 +35,19 @@ def arm_config(arm: ArmName, packaged: ModelConfig, threads: int, instances: int
     )
 
 
-def require_batchable(config: ModelConfig) -> None:
-    """InputError for a model whose config leaves batching nothing to do."""
+def require_comparable(config: ModelConfig) -> None:
+    """InputError for a model that leaves batching nothing to do, or that not every arm serves."""
     if config.max_batch_size < 2:
         raise InputError(
             f"model '{config.name}' has max_batch_size {config.max_batch_size}, so there is no "
             "batching to compare; package it with --max-batch-size 2 or more"
         )
+    for tensor in (*config.inputs, *config.outputs):
+        if tensor.dtype.name == "BYTES":
+            raise InputError(
+                f"model '{config.name}': '{tensor.name}' is a string tensor, which the embedded "
+                "Triton cannot serve; compare a model whose text is tokenised before it"
+            )
 
 
 def arm_server(

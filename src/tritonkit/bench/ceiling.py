@@ -35,7 +35,9 @@ REPEATS = 2
 
 def measure_ceiling(repository: Path, model: str, cpus: int) -> Ceiling:
     """Time the session at the arms' own threads × instances and at each batch size."""
-    command = [sys.executable, "-m", "tritonkit.bench.ceiling", str(repository), model, str(cpus)]
+    # -P: a folder called numpy/ in the user's working folder must not be imported.
+    module = [sys.executable, "-P", "-m", "tritonkit.bench.ceiling"]
+    command = [*module, str(repository), model, str(cpus)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

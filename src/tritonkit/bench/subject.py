@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tritonkit.bench.arms import require_batchable
+from tritonkit.bench.arms import require_comparable
 from tritonkit.bench.machine import usable_cpus
 from tritonkit.client.http import EncodedRequest, HttpConnection, encode_infer
 from tritonkit.errors import CheckFailedError
@@ -49,7 +49,7 @@ class Subject:
 
 def prepare(what: Comparison) -> Subject:
     config = read_config(what.repository, what.model)
-    require_batchable(config)
+    require_comparable(config)
     file = model_file(what.repository, what.model)
     payloads, source = load_payloads(what.repository / what.model, file, what.seed)
     outputs = [t.name for t in config.outputs]

@@ -38,14 +38,19 @@ def summarise(
     """The numbers of one level.
 
     An open loop counts the requests that were *intended* in the window, for as long as they
-    took; a closed loop those that were answered in it, because its users start no others.
+    took; a closed loop those that were answered in it, because its users start no others, and
+    those that were sent in it and failed, however late.
     """
     start_ns, end_ns = int(warmup_s * 1e9), int((warmup_s + duration_s) * 1e9)
     if open_loop:
         counted = [s for s in samples if start_ns <= s.intended_ns < end_ns]
         took_s = max([duration_s, *((s.done_ns - start_ns) / 1e9 for s in counted)])
     else:
-        counted = [s for s in samples if start_ns <= s.done_ns < end_ns]
+        counted = [
+            s
+            for s in samples
+            if start_ns <= s.done_ns < end_ns or (s.error and start_ns <= s.intended_ns < end_ns)
+        ]
         took_s = duration_s
     good = [s for s in counted if not s.error]
     latency_ms = np.array([s.done_ns - s.intended_ns for s in good]) / 1e6

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tritonkit.bench.arms import ARMS, arm_config, arm_server, candidates, require_batchable
+from tritonkit.bench.arms import ARMS, arm_config, arm_server, candidates, require_comparable
 from tritonkit.errors import InputError
 from tritonkit.repository.config import ConfigTensor, DynamicBatching, ModelConfig
 from tritonkit.repository.layout import read_config, write_model
@@ -71,12 +71,19 @@ def test_nothing_to_batch(size):
     with pytest.raises(
         InputError, match=f"^model 'm' has max_batch_size {size}, .* --max-batch-size 2 or more$"
     ):
-        require_batchable(config)
+        require_comparable(config)
 
 
 def test_batchable():
     """Two rows at a time are enough."""
-    assert require_batchable(replace(PACKAGED, max_batch_size=8)) is None
+    assert require_comparable(replace(PACKAGED, max_batch_size=8)) is None
+
+
+def test_strings():
+    """A string tensor is refused before anything starts, because the embedded Triton would."""
+    text = ConfigTensor("text", data_type("BYTES"), (1,))
+    with pytest.raises(InputError, match="'text' is a string tensor"):
+        require_comparable(replace(PACKAGED, inputs=(text,)))
 
 
 @pytest.mark.parametrize(

@@ -141,3 +141,9 @@ def test_lateness_of_failures():
 def test_lateness_of_nothing():
     """An open loop that sent nothing was not late."""
     assert opened([]).lateness_p99_ms is None
+
+
+def test_closed_loop_hung_request():
+    """A request of a closed loop that fails after the window was sent in it, and counts."""
+    stats = closed([sample(0, 10), sample(500, 30_000, error="timeout")])
+    assert (stats.requests, stats.errors) == (2, 1)
