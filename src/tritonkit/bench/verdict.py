@@ -55,7 +55,7 @@ def decide(arms: Sequence[ArmResult], slo_p99_ms: float, rate_rps: float | None)
         )
     chosen = next(a for a in arms if a.capacity_rps * MUST_GAIN > best.capacity_rps)
     sustains = (
-        f"{_capital(LABELS[chosen.name])} sustains {chosen.capacity_rps:.0f} requests/s within "
+        f"{_capital(LABELS[chosen.name])} sustains {chosen.capacity_rps:,.0f} requests/s within "
         f"p99 {slo_p99_ms:g} ms"
     )
     simpler = arms[: arms.index(chosen)]
@@ -81,19 +81,19 @@ def _decide_for_rate(arms: Sequence[ArmResult], slo_p99_ms: float, rate_rps: flo
             simplest = "" if failed else ", and it is the simplest to run"
             return Verdict(
                 arm.name,
-                f"{_capital(LABELS[arm.name])} holds {rate_rps:g} requests/s at p99 "
+                f"{_capital(LABELS[arm.name])} holds {rate_rps:,g} requests/s at p99 "
                 f"{level.p99_ms:.1f} ms, within the budget of {slo_p99_ms:g} ms{simplest}{tail}.",
                 _settings(arm),
             )
     best = max(arms, key=lambda a: a.capacity_rps)
     most = (
-        f"the most that was sustained is {best.capacity_rps:.0f} requests/s, by {LABELS[best.name]}"
+        f"the most that was sustained is {best.capacity_rps:,.0f} requests/s, by {LABELS[best.name]}"
         if best.capacity_rps
         else "none kept the budget at any load tried"
     )
     return Verdict(
         "none",
-        f"No arm holds {rate_rps:g} requests/s within p99 {slo_p99_ms:g} ms; {most}.",
+        f"No arm holds {rate_rps:,g} requests/s within p99 {slo_p99_ms:g} ms; {most}.",
         None,
     )
 
@@ -108,12 +108,12 @@ def _beats(chosen: ArmResult, simpler: ArmResult) -> str:
     if not simpler.capacity_rps:
         return f"where {LABELS[simpler.name]} never kept the budget"
     ratio = chosen.capacity_rps / simpler.capacity_rps
-    return f"{ratio:.1f}× {LABELS[simpler.name]} ({simpler.capacity_rps:.0f})"
+    return f"{ratio:.1f}× {LABELS[simpler.name]} ({simpler.capacity_rps:,.0f})"
 
 
 def _share(chosen: ArmResult, other: ArmResult) -> str:
     ratio = other.capacity_rps / chosen.capacity_rps
-    return f"{LABELS[other.name]} reaches {other.capacity_rps:.0f} ({ratio:.2f}×)"
+    return f"{LABELS[other.name]} reaches {other.capacity_rps:,.0f} ({ratio:.2f}×)"
 
 
 def _capital(text: str) -> str:
