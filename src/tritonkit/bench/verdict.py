@@ -87,7 +87,8 @@ def _decide_for_rate(arms: Sequence[ArmResult], slo_p99_ms: float, rate_rps: flo
             )
     best = max(arms, key=lambda a: a.capacity_rps)
     most = (
-        f"the most that was sustained is {best.capacity_rps:,.0f} requests/s, by {LABELS[best.name]}"
+        f"the most that was sustained is {best.capacity_rps:,.0f} requests/s, "
+        f"by {LABELS[best.name]}"
         if best.capacity_rps
         else "none kept the budget at any load tried"
     )

@@ -5,26 +5,21 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
 
 from tritonkit.errors import ServerError
 from tritonkit.repository.layout import model_names
-from tritonkit.server.interface import Endpoints
-from tritonkit.server.ports import resolve_ports
-from tritonkit.server.process import ServerProcess
+from tritonkit.server.local import LocalServer
 from tritonkit.server.triton_wheel import assemble_backends, installed_triton
 
-READY_TIMEOUT_S = 120.0
 # Triton lets running requests end for so long; idle connections also hold it until then.
 DRAIN_S = 5
 STOP_GRACE_S = 10.0
 REASON_LENGTH = 400
 
 
-class EmbeddedTriton:
+class EmbeddedTriton(LocalServer):
     """Serves a model repository. Use it as a context manager: inside, it is ready to infer.
 
     Ports of 0 are chosen free. It listens on the loopback address unless told otherwise.
@@ -36,6 +31,9 @@ class EmbeddedTriton:
     RepositoryError, PortInUseError, SetupError, or ServerError with Triton's own reason if it
     does not become ready.
     """
+
+    name = "Triton"
+    ready_timeout_s = 120.0
 
     def __init__(
         self,
@@ -50,86 +48,47 @@ class EmbeddedTriton:
         drain: bool = True,
         options: Sequence[str] = (),
     ):
-        self.log = log
+        super().__init__(
+            log=log,
+            host=host,
+            ports={"http": http_port, "grpc": grpc_port, "metrics": metrics_port},
+            cpus=cpus,
+            grace_s=STOP_GRACE_S if drain else 0.0,
+        )
         self._repository = repository
-        self._host = host
-        self._wanted = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
-        self._cpus = cpus
-        self._grace_s = STOP_GRACE_S if drain else 0.0
         self._extra = tuple(options)
-        self._process: ServerProcess | None = None
         self._shm_prefix = f"tritonkit-{os.getpid()}-{id(self):x}-"
-        self._endpoints: Endpoints | None = None
-
-    @property
-    def endpoints(self) -> Endpoints:
-        """Where it listens. ServerError if it was not started."""
-        if self._endpoints is None:
-            raise ServerError("Triton was not started")
-        return self._endpoints
-
-    def pids(self) -> list[int]:
-        """The live processes: the server, and a Python stub for each model instance."""
-        return self._process.pids() if self._process else []
-
-    def wait(self) -> int:
-        """Block until the server ends by itself; returns its exit status."""
-        return self._process.wait() if self._process else 0
 
     def failure(self) -> str:
         """Why Triton ended, from its log, in one line."""
         text = self.log.read_text(encoding="utf-8", errors="replace")
         return _reason(text) or f"no reason in its log; see {self.log}"
 
-    def __enter__(self) -> Self:
+    def _command(self, work: Path, ports: Mapping[str, int]) -> tuple[list[str], dict[str, str]]:
         files = installed_triton()
         if not model_names(self._repository):
             raise ServerError(f"{self._repository} has no models; add one with: tritonkit package")
-        self._work = tempfile.TemporaryDirectory(prefix="tritonkit-")
-        try:
-            work = Path(self._work.name)
-            backends = assemble_backends(files, work / "backends")
-            (work / "cwd").mkdir()
-            ports = resolve_ports(self._host, self._wanted)
-            self._process = ServerProcess(
-                [str(files.binary.resolve()), *self._options(backends, ports), *self._extra],
-                env=_environment(files.libraries.resolve()),
-                cwd=work / "cwd",
-                log=self.log,
-                cpus=self._cpus,
-            )
-            http = f"{self._host}:{ports['http']}"
-            if not self._process.wait_ready(http, READY_TIMEOUT_S):
-                raise ServerError(f"Triton did not start: {self.failure()}")
-        except BaseException:
-            self.__exit__()
-            raise
-        self._endpoints = Endpoints(
-            http, f"{self._host}:{ports['grpc']}", f"{self._host}:{ports['metrics']}"
-        )
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._endpoints = None
-        try:
-            if self._process is not None:
-                self._process.stop(self._grace_s)
-        finally:
-            # A server that had to be killed leaves its shared memory behind.
-            for left in Path("/dev/shm").glob(f"{self._shm_prefix}*"):
-                left.unlink(missing_ok=True)
-            self._work.cleanup()
-
-    def _options(self, backends: Path, ports: dict[str, int]) -> list[str]:
-        return [
+        backends = assemble_backends(files, work / "backends")
+        argv = [
+            str(files.binary.resolve()),
             f"--model-repository={self._repository.resolve()}",
             f"--backend-directory={backends}",
             "--disable-auto-complete-config",
             f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
             f"--exit-timeout-secs={DRAIN_S}",
-            *(f"--{p}-address={self._host}" for p in ports),
-            *(f"--{p}-port={number}" for p, number in ports.items()),
+            *(f"--{purpose}-address={self._host}" for purpose in ports),
+            *(f"--{purpose}-port={port}" for purpose, port in ports.items()),
+            *self._extra,
         ]
+        return argv, _environment(files.libraries.resolve())
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            super().__exit__(*exc)
+        finally:
+            # A server that had to be killed leaves its shared memory behind.
+            for left in Path("/dev/shm").glob(f"{self._shm_prefix}*"):
+                left.unlink(missing_ok=True)
 
 
 def _environment(libraries: Path) -> dict[str, str]:
