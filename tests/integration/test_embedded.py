@@ -18,7 +18,7 @@ import pytest
 import tritonclient.grpc as triton_grpc
 
 from tritonkit.client.http import HttpConnection
-from tritonkit.errors import InputError, PortInUseError, ServerError
+from tritonkit.errors import InputError, PortInUseError, RepositoryError, ServerError
 from tritonkit.repository.package import Settings, package_model
 from tritonkit.server.embedded import EmbeddedTriton
 
@@ -258,7 +258,7 @@ def test_options_are_added(broken, tmp_path):
 
 def test_no_models(tmp_path):
     """A folder without models is refused before Triton is started, with the remedy."""
-    with pytest.raises(ServerError, match="has no models; add one with: tritonkit package"):
+    with pytest.raises(RepositoryError, match="has no models; add one with: tritonkit package"):
         EmbeddedTriton(tmp_path, log=tmp_path / "log").__enter__()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tritonkit.repository.layout import read_config, write_variant
+from tritonkit.repository.layout import model_file, read_config, write_variant
 from tritonkit.server.local import LocalServer
 
 STOP_GRACE_S = 5.0
@@ -46,6 +46,10 @@ class OrtBaseline(LocalServer):
         """Why it ended, from its log, in one line."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return lines[-1].removeprefix("error: ") if lines else f"no reason in {self.log}"
+
+    def _check(self) -> None:
+        read_config(self._repository, self._model)
+        model_file(self._repository, self._model)
 
     def _command(self, work: Path, ports: Mapping[str, int]) -> tuple[list[str], dict[str, str]]:
         # What it says of itself is its config, so that must not promise a scheduler.

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tritonkit.errors import ServerError
+from tritonkit.errors import RepositoryError
 from tritonkit.repository.layout import model_names
 from tritonkit.server.local import LocalServer
 from tritonkit.server.triton_wheel import assemble_backends, installed_triton
@@ -64,10 +64,15 @@ class EmbeddedTriton(LocalServer):
         text = self.log.read_text(encoding="utf-8", errors="replace")
         return _reason(text) or f"no reason in its log; see {self.log}"
 
+    def _check(self) -> None:
+        installed_triton()
+        if not model_names(self._repository):
+            raise RepositoryError(
+                f"{self._repository} has no models; add one with: tritonkit package"
+            )
+
     def _command(self, work: Path, ports: Mapping[str, int]) -> tuple[list[str], dict[str, str]]:
         files = installed_triton()
-        if not model_names(self._repository):
-            raise ServerError(f"{self._repository} has no models; add one with: tritonkit package")
         backends = assemble_backends(files, work / "backends")
         argv = [
             str(files.binary.resolve()),

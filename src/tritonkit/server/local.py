@@ -43,10 +43,14 @@ class LocalServer(ABC):
         self._endpoints: Endpoints | None = None
 
     @abstractmethod
+    def _check(self) -> None:
+        """Refuse what cannot be served, before a port is tried."""
+
+    @abstractmethod
     def _command(self, work: Path, ports: Mapping[str, int]) -> tuple[list[str], dict[str, str]]:
         """The command line, without relative paths, and the environment.
 
-        work: a temporary folder to put files in. Called before anything is started.
+        work: a temporary folder to put files in.
         """
 
     @abstractmethod
@@ -69,6 +73,7 @@ class LocalServer(ABC):
         return self._process.wait() if self._process else 0
 
     def __enter__(self) -> Self:
+        self._check()
         self._work = tempfile.TemporaryDirectory(prefix="tritonkit-")
         try:
             work = Path(self._work.name)
