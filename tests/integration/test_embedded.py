@@ -369,6 +369,17 @@ def test_serve_says_where(serving, repository):
         assert Path(where["log"]).is_file() and str(kit.process.pid) in Path(where["log"]).name
 
 
+def test_serve_one_model(serving, package, tmp_path):
+    """--model serves only that model, as configured, though another has no weights."""
+    repository = package(package(tmp_path / "repository", "double"), "slow")
+    (repository / "slow" / "1" / "model.onnx").unlink()
+    with serving(repository, "--model", "double") as (kit, where):
+        assert kit.said().startswith("ready: double\n")
+        http = HttpConnection(where["http"])
+        assert "dynamic_batching" in http.model_config("double")
+        http.close()
+
+
 @pytest.mark.parametrize(
     ("number", "status", "arm"),
     [(signal.SIGINT, 130, "triton_unbatched"), (signal.SIGTERM, 143, "triton_batched")],

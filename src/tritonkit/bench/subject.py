@@ -17,6 +17,7 @@ from tritonkit.repository import pbtxt
 from tritonkit.repository.config import ModelConfig
 from tritonkit.repository.layout import model_file, read_config
 from tritonkit.server.onnxruntime_backend.session import open_session
+from tritonkit.server.triton_wheel import installed_triton
 
 CHECKED_PAYLOADS = 8
 ANSWER_RTOL, ANSWER_ATOL = 1e-3, 1e-4
@@ -58,6 +59,7 @@ def prepare(what: Comparison) -> Subject:
         dict(zip(outputs, session.run(outputs, p), strict=True))
         for p in payloads[:CHECKED_PAYLOADS]
     ]
+    installed_triton()  # rather now than after the baseline was measured
     return Subject(
         config=config,
         file=file,

@@ -37,7 +37,7 @@ _port = click.IntRange(0, 65535)
     show_default=True,
     help="As configured; the same without a scheduler; or one ONNX Runtime session.",
 )
-@click.option("--model", help="The model that ort_baseline serves.")
+@click.option("--model", help="Serve only this model; ort_baseline needs it.")
 def serve(
     repository: Path,
     host: str,
@@ -48,12 +48,17 @@ def serve(
     model: str | None,
 ) -> None:
     """Serve a model repository until Ctrl-C, on the real Triton, without Docker."""
-    from tritonkit.repository.layout import model_file, model_names
+    from tritonkit.repository.layout import model_file, model_names, read_config
     from tritonkit.server.baseline import OrtBaseline
     from tritonkit.server.embedded import EmbeddedTriton
     from tritonkit.server.triton_wheel import cache_dir
 
     names = model_names(repository)
+    if arm == "ort_baseline" and model is None:
+        raise InputError(f"ort_baseline serves one model; give --model, of {names}")
+    if model is not None:
+        read_config(repository, model)
+        names = [model]
     for name in names:
         model_file(repository, name)
     # One log for each port; of those who share port 0, one for each process.
@@ -61,12 +66,10 @@ def serve(
     with ExitStack() as stack:
         server: OrtBaseline | EmbeddedTriton
         if arm == "ort_baseline":
-            if model is None:
-                raise InputError(f"ort_baseline serves one model; give --model, of {names}")
-            server = OrtBaseline(repository, model, log=log, host=host, http_port=http_port)
+            server = OrtBaseline(repository, names[0], log=log, host=host, http_port=http_port)
         else:
-            if arm == "triton_unbatched":
-                repository = _unbatched(repository, names, stack)
+            if arm == "triton_unbatched" or model is not None:
+                repository = _variant(repository, names, arm == "triton_batched", stack)
             server = EmbeddedTriton(
                 repository,
                 log=log,
@@ -76,20 +79,22 @@ def serve(
                 metrics_port=metrics_port,
             )
         stack.enter_context(server)
-        _announce(server, model or ", ".join(names))
+        _announce(server, ", ".join(names))
         status = server.wait()
         raise ServerError(f"the server ended with status {status}: {server.failure()}")
 
 
-def _unbatched(repository: Path, names: list[str], stack: ExitStack) -> Path:
-    """The same models without a scheduler, in a temporary repository."""
+def _variant(repository: Path, names: list[str], batched: bool, stack: ExitStack) -> Path:
+    """Only these models in a temporary repository, as configured or without a scheduler."""
     from dataclasses import replace
 
     from tritonkit.repository.layout import read_config, write_variant
 
     variant = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tritonkit-")))
     for name in names:
-        config = replace(read_config(repository, name), dynamic_batching=None)
+        config = read_config(repository, name)
+        if not batched:
+            config = replace(config, dynamic_batching=None)
         write_variant(repository, name, config, variant)
     return variant
 
