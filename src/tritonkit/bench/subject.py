@@ -49,6 +49,10 @@ class Subject:
 
 
 def prepare(what: Comparison) -> Subject:
+    """Read the model and its requests, and ask the bare session for the right answers.
+
+    RepositoryError, ModelError, InputError or SetupError for what cannot be compared.
+    """
     config = read_config(what.repository, what.model)
     require_comparable(config)
     file = model_file(what.repository, what.model)

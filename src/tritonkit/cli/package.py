@@ -61,6 +61,7 @@ def package(
     version: int | None,
 ) -> None:
     """Write EXPORTED (a folder from `tritonkit export`, or a .onnx file) into a repository."""
+    from tritonkit.bench.machine import usable_cpus
     from tritonkit.repository.package import Settings, package_model
 
     settings = Settings(
@@ -68,15 +69,9 @@ def package(
         max_queue_delay_us=None if no_batching else max_queue_delay_us,
         preferred_batch_sizes=preferred_batch_size,
         instances=instances,
-        threads=threads or _usable_cpus(),
+        threads=threads or len(usable_cpus()),
     )
     written = package_model(
         exported, name or exported.resolve().stem, repository, settings, version
     )
     click.echo(f"{written}")
-
-
-def _usable_cpus() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -19,14 +19,12 @@ from tritonkit.client.http import HttpConnection, encode_infer
 from tritonkit.errors import CheckFailedError, TritonkitError
 from tritonkit.load.arrivals import poisson
 from tritonkit.load.user import DRAIN_S, InferUser, Run
-from tritonkit.payloads import Payload, random_payloads, read_payloads
+from tritonkit.payloads import RANDOM_PAYLOADS, Payload, random_payloads, read_payloads
 from tritonkit.samples import write_samples
 from tritonkit.signature import read_metadata
 from tritonkit.stats.latency import summarise
 
 log = logging.getLogger(__name__)
-
-RANDOM_PAYLOADS = 64
 
 
 class ArmUser(InferUser):
