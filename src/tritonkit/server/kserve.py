@@ -8,24 +8,20 @@ Source: https://github.com/kserve/open-inference-protocol and Triton's binary da
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
+from tritonkit.binary import from_bytes, to_bytes
 from tritonkit.errors import InputError
-from tritonkit.signature import DataType, data_type, data_type_of
+from tritonkit.signature import data_type, data_type_of
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 # What the parsers below make of foreign bytes.
-_MALFORMED = (
-    *(KeyError, TypeError, AttributeError, ValueError),
-    *(OverflowError, RecursionError, struct.error),
-)
+_MALFORMED = (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,8 @@ def decode_request(body: bytes, header_length: str | None) -> InferRequest:
             if size is None:
                 array = _from_json(tensor)
             else:
-                array = _from_bytes(tensor, binary[:size])
+                dtype = data_type(tensor["datatype"])
+                array = from_bytes(binary[:size], dtype, tensor["shape"])
                 binary = binary[size:]
             inputs[tensor["name"]] = array
         if len(binary):
@@ -74,12 +71,12 @@ def encode_response(
 ) -> tuple[bytes, int | None]:
     """The HTTP body that answers `request`, and the length of its JSON header if bytes follow."""
     tensors: list[dict[str, Any]] = []
-    chunks: list[bytes] = []
+    chunks: list[bytes | memoryview] = []
     for name, array in outputs.items():
         dtype = data_type_of(array)
         tensor: dict[str, Any] = {"name": name, "datatype": dtype.name, "shape": array.shape}
         if request.outputs.get(name, request.binary_by_default):
-            chunk = _to_bytes(array, dtype)
+            chunk = to_bytes(array, dtype)
             tensor["parameters"] = {"binary_data_size": len(chunk)}
             chunks.append(chunk)
         else:
@@ -92,15 +89,6 @@ def encode_response(
     return b"".join((header, *chunks)), len(header) if chunks else None
 
 
-def _from_bytes(tensor: Mapping[str, Any], data: memoryview) -> np.ndarray:
-    dtype = data_type(tensor["datatype"])
-    if dtype.name == "BYTES":
-        flat = deserialize_bytes_tensor(bytes(data))
-    else:
-        flat = np.frombuffer(data, dtype.numpy)
-    return np.asarray(flat).reshape(tensor["shape"])
-
-
 def _from_json(tensor: Mapping[str, Any]) -> np.ndarray:
     dtype = data_type(tensor["datatype"])
     array = np.array(tensor["data"], dtype=dtype.numpy).reshape(tensor["shape"])
@@ -108,13 +96,6 @@ def _from_json(tensor: Mapping[str, Any]) -> np.ndarray:
         flat = [v.encode() for v in array.ravel().tolist()]
         array = np.array(flat, dtype=np.object_).reshape(array.shape)
     return array
-
-
-def _to_bytes(array: np.ndarray, dtype: DataType) -> bytes:
-    if dtype.name == "BYTES":
-        packed = serialize_byte_tensor(array.astype(np.object_))
-        return bytes(packed.item()) if packed.size else b""
-    return array.tobytes()
 
 
 def _to_json(array: np.ndarray) -> list[Any]:
