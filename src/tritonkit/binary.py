@@ -5,6 +5,7 @@ BYTES: each element's length (4 bytes), then the element; see Triton's binary da
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 
@@ -23,10 +24,12 @@ def to_bytes(array: np.ndarray, dtype: DataType) -> memoryview | bytes:
     if dtype.name != "BYTES":
         data = np.ascontiguousarray(array, dtype.numpy)
         return data.reshape(-1).view(np.uint8).data if data.size else b""
-    chunks: list[bytes] = []
-    for element in array.ravel().tolist():
-        raw = element.encode() if isinstance(element, str) else bytes(memoryview(element))
-        chunks += (_LENGTH.pack(len(raw)), raw)
+    elements = array.ravel().tolist()
+    if not set(map(type, elements)) <= {bytes}:
+        elements = [e.encode() if type(e) is str else _element(e) for e in elements]
+    chunks = [b""] * (2 * len(elements))
+    chunks[::2] = map(_LENGTH.pack, map(len, elements))
+    chunks[1::2] = elements
     return b"".join(chunks)
 
 
@@ -35,18 +38,41 @@ def from_bytes(data: bytes | memoryview, dtype: DataType, shape: Sequence[int]) 
 
     ValueError if the bytes are too few, too many, or no such tensor.
     """
-    if dtype.name != "BYTES":
+    try:
+        for size in shape:
+            if size < 0:  # numpy would take -1 for "as many as there are"
+                raise ValueError(f"a tensor of shape {shape}")
+        if dtype.name == "BYTES":
+            return _read_elements(bytes(data), math.prod(shape)).reshape(shape)
+        if type(data) is not bytes:
+            data = memoryview(data).toreadonly()
         return np.frombuffer(data, dtype.numpy).reshape(shape)
-    data, offset = bytes(data), 0
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"a tensor of shape {shape}: {error}") from error
+
+
+def _element(element: object) -> bytes:
+    if isinstance(element, str):
+        return element.encode()
+    if isinstance(element, bytes | bytearray | memoryview):
+        return bytes(element)
+    raise TypeError(f"an element of type {type(element).__name__}, which is neither str nor bytes")
+
+
+def _read_elements(data: bytes, count: int) -> np.ndarray:
     elements: list[bytes] = []
-    while offset < len(data):
-        if offset + 4 > len(data):
-            raise ValueError("a BYTES tensor that ends within an element")
-        (length,) = _LENGTH.unpack_from(data, offset)
-        offset += 4 + length
-        if offset > len(data):
-            raise ValueError("a BYTES tensor that ends within an element")
-        elements.append(data[offset - length : offset])
-    array = np.empty(len(elements), np.object_)
+    unpack, append, offset = _LENGTH.unpack_from, elements.append, 0
+    try:
+        for _ in range(count):
+            (length,) = unpack(data, offset)
+            offset += 4
+            append(data[offset : offset + length])
+            offset += length
+    except struct.error as error:
+        raise ValueError("a BYTES tensor with too few elements, or a part of one") from error
+    if offset != len(data):
+        raise ValueError("a BYTES tensor whose elements do not end where its bytes do")
+    array = np.empty(count, np.object_)
     array[:] = elements
-    return array.reshape(shape)
+    array.flags.writeable = False
+    return array

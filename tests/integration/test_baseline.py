@@ -19,7 +19,7 @@ import pytest
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from tritonkit.client.http import HttpConnection
+from tritonkit.client.old_http import HttpConnection
 from tritonkit.errors import PortInUseError, RepositoryError, RequestError, ServerError
 from tritonkit.payloads import random_payloads
 from tritonkit.repository.layout import model_file

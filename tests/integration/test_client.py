@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from tritonkit.client.http import EncodedRequest, HttpConnection, encode_infer
+from tritonkit.client.old_http import EncodedRequest, HttpConnection, encode_infer
 from tritonkit.errors import InputError, RequestError
 
 X = {"x": np.ones((2, 4), np.float32)}

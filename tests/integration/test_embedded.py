@@ -17,7 +17,7 @@ import psutil
 import pytest
 import tritonclient.grpc as triton_grpc
 
-from tritonkit.client.http import HttpConnection
+from tritonkit.client.old_http import HttpConnection
 from tritonkit.errors import InputError, PortInUseError, RepositoryError, ServerError
 from tritonkit.repository.package import Settings, package_model
 from tritonkit.server.embedded import EmbeddedTriton

@@ -21,7 +21,7 @@ from tritonkit.stats.latency import summarise
 SCRIPT = """
 import json, sys, time
 from tritonkit.load.runner import Level, run_level
-from tritonkit.client.http import EncodedRequest
+from tritonkit.client.old_http import EncodedRequest
 address, level, timeout_s = json.loads(sys.argv[1])
 requests = [EncodedRequest(f"/v2/models/m/infer?{i}", b"x" * 100, {}, 1) for i in range(3)]
 start = time.perf_counter()

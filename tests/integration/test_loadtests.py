@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tritonkit.client.http import HttpConnection
+from tritonkit.client.old_http import HttpConnection
 from tritonkit.load.arrivals import poisson
 from tritonkit.repository.layout import read_config, write_variant
 from tritonkit.samples import read_samples

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tritonkit.bench.result import ArmName
-from tritonkit.client.http import HttpConnection
+from tritonkit.client.old_http import HttpConnection
 from tritonkit.errors import InputError
 from tritonkit.repository.config import DynamicBatching, ModelConfig
 from tritonkit.repository.layout import write_variant

@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 
 from tritonkit.bench.result import ArmName, Certificate
-from tritonkit.client.http import HttpConnection
+from tritonkit.client.old_http import HttpConnection
 from tritonkit.errors import CheckFailedError
 from tritonkit.repository.config import ModelConfig
 from tritonkit.server.interface import Server

@@ -12,7 +12,7 @@ from tritonkit.bench.levels import Mode, plan_levels, record
 from tritonkit.bench.result import ArmName, ArmResult, Ceiling, LevelRecord, TuningRun
 from tritonkit.bench.subject import Comparison, Subject, check_answers
 from tritonkit.bench.verdict import capacity
-from tritonkit.client.http import HttpConnection
+from tritonkit.client.old_http import HttpConnection
 from tritonkit.load.runner import Level, run_level
 from tritonkit.repository.config import ModelConfig
 from tritonkit.samples import write_samples

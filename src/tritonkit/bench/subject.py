@@ -10,7 +10,7 @@ import numpy as np
 
 from tritonkit.bench.arms import require_comparable
 from tritonkit.bench.machine import usable_cpus
-from tritonkit.client.http import EncodedRequest, HttpConnection, encode_infer
+from tritonkit.client.old_http import EncodedRequest, HttpConnection, encode_infer
 from tritonkit.errors import CheckFailedError
 from tritonkit.payloads import Payload, load_payloads
 from tritonkit.repository import pbtxt

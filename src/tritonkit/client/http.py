@@ -1,171 +1,249 @@
-"""KServe v2 over HTTP, the client's side. One connection; requests are encoded once, sent often.
-
-Bodies are built and parsed by tritonclient; geventhttpclient, its own HTTP library, carries
-them. Sending bytes that are ready costs a load generator a fraction of what tritonclient's
-`infer()` does, and gives every server the same bytes.
-"""
+"""KServe v2 over HTTP: the transport for threads and greenlets."""
 
 from __future__ import annotations
 
-import json
-import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
-import tritonclient.http as triton_http
-from geventhttpclient import HTTPClient
-from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
+from tritonkit.client.address import Address
+from tritonkit.client.connection import (
+    HttpAnswer,
+    HttpConnection,
+    NotHttpError,
+    check_headers,
+    header_lines,
+    request_head,
+    tls_context,
+)
+from tritonkit.client.http_codec import (
+    HttpRequest,
+    check_status,
+    decode_infer,
+    decompress,
+    encode_infer,
+    failure,
+)
+from tritonkit.client.http_operations import decode_operation, encode_operation
+from tritonkit.client.operations import Operation
+from tritonkit.client.transport import (
+    NO_HEADERS,
+    Cancellation,
+    Compression,
+    InferRequest,
+    InferResponse,
+    Tls,
+)
+from tritonkit.errors import UnavailableError, request_error
 
-from tritonkit.errors import InputError, RequestError
-from tritonkit.signature import data_type_of
-
-HEADER_LENGTH = "Inference-Header-Content-Length"
-
-# How geventhttpclient's parser says that the connection ended in the middle of an answer: llhttp's
-# code for the head, its own words for the body.
-_ENDED_EARLY = {14, "Incomplete response."}
-_REASON_LENGTH = 300
+_MOST_IDLE = 64
+# A server that closes a connection because it was idle does so while the request is on its way;
+# one that closes it later has died of something, perhaps of this very request.
+_CLOSED_WHEN_IDLE_S = 0.25
 
 
-@dataclass(frozen=True)
-class EncodedRequest:
-    """An inference request as it goes over the wire. rows: its leading dimension."""
+class HttpMessage(NamedTuple):
+    """An encoded request. parts: all of it for a request without headers of the user's."""
 
     path: str
-    body: bytes
-    headers: Mapping[str, str]
-    rows: int
+    head: bytes
+    body: tuple[bytes | memoryview, ...]
+    parts: tuple[bytes | memoryview, ...]
+    repeatable: bool
 
 
-def encode_infer(
-    model: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
-) -> EncodedRequest:
-    """Encode a request for `outputs`, all tensors binary. inputs: name → array with batch axis."""
-    tensors = []
-    for name, array in inputs.items():
-        tensor = triton_http.InferInput(name, list(array.shape), data_type_of(array).name)
-        tensor.set_data_from_numpy(array)
-        tensors.append(tensor)
-    wanted = [triton_http.InferRequestedOutput(name, binary_data=True) for name in outputs]
-    body, header_length = triton_http.InferenceServerClient.generate_request_body(
-        tensors, outputs=wanted
-    )
-    headers = {} if header_length is None else {HEADER_LENGTH: str(header_length)}
-    rows = next(iter(inputs.values())).shape[0]
-    return EncodedRequest(f"/v2/models/{model}/infer", bytes(body), headers, rows)
+class HttpTransport:
+    """A transport to one server over connections that are kept alive.
 
-
-class HttpConnection:
-    """One keep-alive connection to host:port. Not to be shared by threads or greenlets.
-
-    Every method raises RequestError if the server refuses, is silent for `timeout_s`, or answers
-    something that is no KServe v2.
+    As many connections are open as requests are under way; idle ones are used again, the last
+    used first. InferResponse's tensors are views of the answer. InputError for `tls` files that
+    cannot be used.
     """
 
-    def __init__(self, address: str, timeout_s: float = 30.0):
-        host, _, port = address.removeprefix("http://").rstrip("/").rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise InputError(f"'{address}' is not an address; give host:port")
-        self._address = f"{host}:{port}"
-        self._http = HTTPClient(
-            host, int(port), concurrency=1, connection_timeout=timeout_s, network_timeout=timeout_s
-        )
+    def __init__(
+        self, address: Address, *, tls: Tls | None = None, compression: Compression | None = None
+    ):
+        self._address = address
+        self._where = str(address)
+        self._tls = tls_context(address, tls)
+        self._compression = compression
+        self._end_of_head = header_lines({}, address.netloc)
+        self._idle: deque[HttpConnection] = deque()
+        self._closed = False
+        self._process = os.getpid()
+        # A transport that is never closed leaves no open sockets to be complained of.
+        weakref.finalize(self, _close_all, self._idle)
 
-    def send(self, request: EncodedRequest) -> bytes:
-        """Send an inference request; returns the raw body of the answer."""
-        return self._exchange("POST", request.path, request.body, request.headers)[0]
+    @property
+    def address(self) -> str:
+        """Whom it talks to."""
+        return self._where
 
-    def infer(
-        self, model: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
-    ) -> dict[str, np.ndarray]:
-        """Numpy in, numpy out."""
-        request = encode_infer(model, inputs, outputs)
-        body, length = self._exchange("POST", request.path, request.body, request.headers)
-        try:
-            result = triton_http.InferenceServerClient.parse_response_body(
-                body, header_length=None if length is None else int(length)
-            )
-            arrays = {name: result.as_numpy(name) for name in outputs}
-        except Exception as error:  # whatever tritonclient makes of foreign bytes
-            raise RequestError("protocol", f"{self._address}: not a KServe v2 answer") from error
-        missing = [name for name, array in arrays.items() if array is None]
-        if missing:
-            raise RequestError("protocol", f"{self._address}: the answer lacks outputs {missing}")
-        return arrays
+    def encode(self, request: InferRequest) -> HttpMessage:
+        """As Transport.encode."""
+        return self._message(encode_infer(request, self._compression))
 
-    def server_metadata(self) -> dict[str, Any]:
-        """Name, version and extensions of the server."""
-        return self._get_json("/v2")
-
-    def model_metadata(self, model: str) -> dict[str, Any]:
-        """Inputs and outputs of a model, as the server declares them."""
-        return self._get_json(f"/v2/models/{model}")
-
-    def model_config(self, model: str) -> dict[str, Any]:
-        """The config that the server really runs, after its own defaults."""
-        return self._get_json(f"/v2/models/{model}/config")
-
-    def model_statistics(self, model: str) -> dict[str, Any]:
-        """The statistics extension's counters for the model's newest loaded version."""
-        try:
-            return dict(self._get_json(f"/v2/models/{model}/stats")["model_stats"][-1])
-        except (KeyError, IndexError, TypeError) as error:
-            raise RequestError("protocol", f"{self._address}: no statistics of {model}") from error
-
-    def get_text(self, path: str) -> str:
-        """The body at `path`, such as the text at /metrics."""
-        return self._exchange("GET", path, b"", {})[0].decode("utf-8", errors="replace")
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._http.close()
-
-    def _get_json(self, path: str) -> dict[str, Any]:
-        body, _ = self._exchange("GET", path, b"", {})
-        try:
-            answer = json.loads(body)
-        except ValueError as error:
-            raise RequestError(
-                "protocol", f"{self._address}{path}: the answer is no JSON; is this a Triton?"
-            ) from error
-        if not isinstance(answer, dict):
-            raise RequestError("protocol", f"{self._address}{path}: unexpected answer")
+    def send(
+        self,
+        message: HttpMessage,
+        *,
+        timeout_s: float | None,
+        headers: Mapping[str, str] = NO_HEADERS,
+        cancellation: Cancellation | None = None,
+    ) -> HttpAnswer:
+        """As Transport.send."""
+        answer = self._exchange(message, timeout_s, headers, cancellation)
+        if answer.status != 200:
+            check_status(self._where + message.path, answer)
         return answer
 
+    def decode(self, answer: HttpAnswer) -> InferResponse:
+        """As Transport.decode."""
+        return decode_infer(self._where, answer)
+
+    def stream(
+        self,
+        message: HttpMessage,
+        *,
+        timeout_s: float | None,
+        headers: Mapping[str, str] = NO_HEADERS,
+        cancellation: Cancellation | None = None,
+    ) -> Iterator[InferResponse]:
+        """RejectedError: Triton streams over gRPC only."""
+        raise request_error("unsupported", f"{self._where}: streaming needs gRPC; use grpc://")
+
+    def call(
+        self,
+        operation: Operation,
+        arguments: Mapping[str, Any],
+        *,
+        timeout_s: float | None,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> Any:
+        """As Transport.call."""
+        message = self._message(encode_operation(operation, arguments))
+        answer = self._exchange(message, timeout_s, headers, None)
+        return decode_operation(self._where + message.path, operation, answer)
+
+    def get_text(self, path: str, timeout_s: float | None) -> str:
+        """The text at `path`, such as /metrics."""
+        message = self._message(HttpRequest("GET", path, {}, (), True))
+        answer = self._exchange(message, timeout_s, NO_HEADERS, None)
+        check_status(self._where + message.path, answer)
+        return answer.body.decode("utf-8", errors="replace")
+
+    def close(self) -> None:
+        """As Transport.close. Requests after it are refused."""
+        self._closed = True
+        _close_all(self._idle)
+
+    def _message(self, request: HttpRequest) -> HttpMessage:
+        path = self._address.path + request.path
+        head = request_head(request.method, path, request.headers)
+        whole = head + self._end_of_head
+        parts = (whole, *request.body)
+        if len(request.body) == 1 and len(request.body[0]) <= 64 * 1024:
+            parts = (whole + request.body[0],)
+        return HttpMessage(request.path, head, request.body, parts, request.repeatable)
+
     def _exchange(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> tuple[bytes, str | None]:
+        self,
+        message: HttpMessage,
+        timeout_s: float | None,
+        headers: Mapping[str, str],
+        cancellation: Cancellation | None,
+    ) -> HttpAnswer:
+        deadline = None if timeout_s is None else time.perf_counter() + timeout_s
+        parts: Sequence[bytes | memoryview] = message.parts
+        if headers:
+            check_headers(headers)
+            end = header_lines(headers, self._address.netloc)
+            parts = (message.head + end, *message.body)
+        connection = self._take()
+        lost: UnavailableError | None = None
+        if connection is not None:
+            began = time.perf_counter()
+            try:
+                return self._use(connection, parts, deadline, cancellation)
+            except UnavailableError as error:
+                late = time.perf_counter() - began > _CLOSED_WHEN_IDLE_S
+                if late or connection.heard or not message.repeatable:
+                    raise
+                lost = error
+        connection = HttpConnection(self._address, tls=self._tls)
         try:
-            response = self._http.request(method, path, body, headers)
-            content = bytes(response.read())
-        except TimeoutError as error:
-            raise RequestError("timeout", f"{self._address}: no answer in time") from error
-        except ConnectionRefusedError as error:
-            raise RequestError("refused", f"{self._address}: nothing listens there") from error
-        except socket.gaierror as error:
-            raise RequestError("refused", f"{self._address}: no such host ({error})") from error
-        except OSError as error:
-            raise RequestError("closed", f"{self._address}: connection lost ({error})") from error
-        except HTTPParseError as error:
-            if isinstance(error, HTTPConnectionClosed) or set(error.args) & _ENDED_EARLY:
-                raise RequestError("closed", f"{self._address}: connection lost") from error
-            raise RequestError("protocol", f"{self._address}: not HTTP ({error})") from error
-        except ValueError as error:  # a header that is no number
-            raise RequestError("protocol", f"{self._address}: not HTTP ({error})") from error
-        if response.status_code != 200:
-            raise RequestError(
-                f"http_{response.status_code}",
-                f"{self._address}{path}: {_error_text(content) or response.status_code}",
-            )
-        return content, response.get(HEADER_LENGTH)
+            return self._use(connection, parts, deadline, cancellation)
+        except UnavailableError as error:
+            # The server is gone, and nobody knows whether it had run the request before.
+            if lost is not None and error.kind == "refused":
+                raise lost from error
+            raise
+
+    def _use(
+        self,
+        connection: HttpConnection,
+        parts: Sequence[bytes | memoryview],
+        deadline: float | None,
+        cancellation: Cancellation | None,
+    ) -> HttpAnswer:
+        """Exchange a request for an answer, then keep the connection or close it."""
+        answer = failed = None
+        connected = connection.is_open
+        if cancellation is not None:
+            cancellation.on_cancel(connection.abort)
+        try:
+            if not connected:
+                connection.connect(deadline)
+                connected = True
+            answer = connection.exchange(parts, deadline)
+        except (OSError, NotHttpError, UnicodeError) as error:
+            failed = error
+        finally:  # on Ctrl-C and in a greenlet that is killed too
+            if cancellation is not None:
+                # After this nobody can end the connection's next request.
+                cancellation.on_cancel(None)
+            if answer is None or (cancellation is not None and cancellation.cancelled):
+                connection.close()
+        if cancellation is not None and cancellation.cancelled:
+            raise request_error("cancelled", f"{self._where}: cancelled") from failed
+        if answer is None:
+            assert failed is not None
+            raise failure(self._where, failed, sent=connected) from failed
+        self._keep(connection)
+        return decompress(self._where, answer)
+
+    def _take(self) -> HttpConnection | None:
+        if self._closed:
+            raise request_error("closed", f"{self._where}: the client is closed")
+        if self._process != os.getpid():
+            # After a fork the connections are the parent's; sharing them would mix up answers.
+            self._process = os.getpid()
+            _close_all(self._idle)
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread was quicker
+                break
+            if connection.is_idle():
+                return connection
+            connection.close()
+        return None
+
+    def _keep(self, connection: HttpConnection) -> None:
+        if connection.reusable and len(self._idle) < _MOST_IDLE:
+            self._idle.append(connection)
+            if self._closed:
+                _close_all(self._idle)
+        else:
+            connection.close()
 
 
-def _error_text(content: bytes) -> str:
-    """The server's reason in one line: KServe's, or else the beginning of whatever it sent."""
-    try:
-        text = str(json.loads(content)["error"])
-    except (ValueError, KeyError, TypeError):
-        text = content[:_REASON_LENGTH].decode("utf-8", errors="replace")
-    return " ".join(text.split())[:_REASON_LENGTH]
+def _close_all(connections: deque[HttpConnection]) -> None:
+    while connections:
+        try:
+            connections.pop().close()
+        except IndexError:  # another thread was quicker
+            return

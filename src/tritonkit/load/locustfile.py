@@ -15,7 +15,7 @@ from locust import events
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from tritonkit.client.http import HttpConnection, encode_infer
+from tritonkit.client.old_http import HttpConnection, encode_infer
 from tritonkit.errors import CheckFailedError, TritonkitError
 from tritonkit.load.arrivals import poisson
 from tritonkit.load.user import DRAIN_S, InferUser, Run

@@ -16,7 +16,7 @@ from gevent.hub import Hub
 from locust.env import Environment
 from locust.runners import STATE_RUNNING
 
-from tritonkit.client.http import EncodedRequest
+from tritonkit.client.old_http import EncodedRequest
 from tritonkit.load.arrivals import poisson
 from tritonkit.load.user import DRAIN_S, InferUser, Run
 from tritonkit.samples import Sample

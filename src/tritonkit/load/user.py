@@ -10,7 +10,7 @@ from gevent.event import Event
 from locust import User, task
 from locust.exception import StopUser
 
-from tritonkit.client.http import EncodedRequest, HttpConnection
+from tritonkit.client.old_http import EncodedRequest, HttpConnection
 from tritonkit.errors import RequestError
 from tritonkit.samples import NOT_SENT, Sample
 

@@ -1,0 +1,69 @@
+"""From what a user gives, an address or several, to the transports that speak to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from tritonkit.client.address import Address, parse_address
+from tritonkit.client.transport import AsyncTransport, Compression, Tls, Transport
+from tritonkit.errors import InputError
+
+T = TypeVar("T")
+
+Token = str | Callable[[], str]
+"""A bearer token, or what gives the present one."""
+
+
+def each_address(address: str | Sequence[str], make: Callable[[Address], T]) -> tuple[T, ...]:
+    """`make` of each address. InputError if there is none, or if they mix protocols."""
+    texts = (address,) if isinstance(address, str) else tuple(address)
+    addresses = tuple(dict.fromkeys(parse_address(text) for text in texts))
+    if not addresses:
+        raise InputError("no address; give one, such as grpc://localhost:8001")
+    if len({a.protocol for a in addresses}) > 1:
+        raise InputError("the addresses mix gRPC and HTTP; give all of one protocol")
+    return tuple(make(a) for a in addresses)
+
+
+def blocking_transport(
+    address: Address, tls: Tls | None, compression: Compression | None
+) -> Transport:
+    """The Transport for an address; imports only what its protocol needs."""
+    if address.protocol == "http":
+        from tritonkit.client.http import HttpTransport
+
+        return HttpTransport(address, tls=tls, compression=compression)
+    from tritonkit.client.grpc import GrpcTransport
+
+    return GrpcTransport(address, tls=tls, compression=compression)
+
+
+def async_transport(
+    address: Address, tls: Tls | None, compression: Compression | None
+) -> AsyncTransport:
+    """The AsyncTransport for an address."""
+    if address.protocol == "http":
+        from tritonkit.client.http_aio import AsyncHttpTransport
+
+        return AsyncHttpTransport(address, tls=tls, compression=compression)
+    from tritonkit.client.grpc_aio import AsyncGrpcTransport
+
+    return AsyncGrpcTransport(address, tls=tls, compression=compression)
+
+
+def every_request(
+    headers: Mapping[str, str] | None, token: Token | None
+) -> Mapping[str, str] | Callable[[], Mapping[str, str]]:
+    """The headers of every request, or what gives them if the token is asked for each time."""
+    own = dict(headers or {})
+    if token is None:
+        return own
+    if isinstance(token, str):
+        return {**own, "authorization": f"Bearer {token}"}
+    ask = token
+
+    def with_token() -> Mapping[str, str]:
+        return {**own, "authorization": f"Bearer {ask()}"}
+
+    return with_token

@@ -1,0 +1,178 @@
+"""Which tensors of a request go through shared memory instead of over the wire, and what the
+servers have been told of that memory.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from tritonkit.client.operations import Operation
+from tritonkit.client.pool import Member
+from tritonkit.client.shared_memory import RegionPool, SharedRegion, lay_out, read, write
+from tritonkit.client.spec import ModelSpec
+from tritonkit.client.transport import InferRequest, InferResponse, Region, Tensor, Wanted
+from tritonkit.errors import DeadlineError, RequestError, UnavailableError
+
+SharedMemory = bool | Literal["auto"]
+
+Call = Callable[[Member, Operation, dict[str, Any], float | None], Awaitable[Any]]
+"""Carries out an operation on one server within so many seconds."""
+
+WORTH_BYTES = 64 * 1024
+"""A smaller tensor goes over the wire. Measured: benchmarks/shared_memory.py."""
+
+# A request that was given up may read and write its region for a while yet: until then no server
+# is told to unmap it.
+_QUARANTINE_S = 60.0
+_UNREGISTER_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A request whose large tensors lie in `region`: inputs written, room left for outputs."""
+
+    request: InferRequest
+    region: SharedRegion
+
+    def collect(self, response: InferResponse) -> InferResponse:
+        """The answer with copies of the outputs that lie in the region."""
+        outputs = tuple(
+            t._replace(data=read(self.region, t.data.offset, t.data.byte_size))
+            if isinstance(t.data, Region)
+            else t
+            for t in response.outputs
+        )
+        return replace(response, outputs=outputs)
+
+
+def place(request: InferRequest, spec: ModelSpec, rows: int, pool: RegionPool) -> Placed | None:
+    """Write the large inputs into a region of `pool`, and ask for the large outputs there.
+
+    Only outputs whose size is known before they are computed. None if nothing is large enough.
+    """
+    sizes = {f"input {t.name}": len(t.data) for t in request.inputs if _is_large(t)}
+    wanted = request.outputs or tuple(Wanted(t.name) for t in spec.signature.outputs)
+    for output in wanted:
+        size = 0 if output.classes else _output_bytes(spec, output.name, rows)
+        if size >= WORTH_BYTES:
+            sizes[f"output {output.name}"] = size
+    if not sizes:
+        return None
+    offsets, total = lay_out(sizes)
+    region = pool.take(total)
+
+    def where(label: str) -> Region:
+        return Region(region.name, sizes[label], offsets[label])
+
+    inputs = []
+    for tensor in request.inputs:
+        label = f"input {tensor.name}"
+        if label in sizes:
+            assert not isinstance(tensor.data, Region)
+            write(region, offsets[label], tensor.data)
+            tensor = tensor._replace(data=where(label))
+        inputs.append(tensor)
+    outputs = tuple(
+        w._replace(region=where(f"output {w.name}")) if f"output {w.name}" in sizes else w
+        for w in wanted
+    )
+    return Placed(replace(request, inputs=tuple(inputs), outputs=outputs), region)
+
+
+def _is_large(tensor: Tensor) -> bool:
+    return not isinstance(tensor.data, Region) and len(tensor.data) >= WORTH_BYTES
+
+
+def _output_bytes(spec: ModelSpec, name: str, rows: int) -> int:
+    """0 if it cannot be known."""
+    found = [t for t in spec.signature.outputs if t.name == name]
+    if not found or found[0].dtype.name == "BYTES":
+        return 0
+    shape = found[0].shape
+    dims = (rows, *shape[1:]) if spec.max_batch_size else shape
+    if any(isinstance(dim, str) for dim in dims):
+        return 0
+    return math.prod(int(dim) for dim in dims) * found[0].dtype.numpy.itemsize
+
+
+class SharedTensors:
+    """The shared memory of one client. mode: True, or "auto", which falls back to the wire when
+    there is no room for a region, or a server does not take it (it may see another /dev/shm).
+    """
+
+    def __init__(self, mode: Literal[True, "auto"], call: Call, members: Sequence[Member]):
+        self._mode = mode
+        self._call = call
+        self._members = members
+        self._regions = RegionPool()
+        self._quarantine: deque[tuple[float, str]] = deque()
+
+    async def place(self, request: InferRequest, spec: ModelSpec, rows: int) -> Placed | None:
+        """The request with its large tensors in a region. None if it had better go by wire."""
+        if not any(m.shares_memory for m in self._members):
+            return None
+        while self._quarantine and self._quarantine[0][0] <= time.monotonic():
+            await self._unregister(self._quarantine.popleft()[1])
+        try:
+            return place(request, spec, rows, self._regions)
+        except UnavailableError:
+            if self._mode == "auto":
+                return None
+            raise
+
+    async def register(self, member: Member, placed: Placed, timeout_s: float | None) -> bool:
+        """Make sure that the server knows the region. False if it does not take any."""
+        region = placed.region
+        if not member.shares_memory or region.name in member.regions:
+            return member.shares_memory
+        what = {"name": region.name, "key": region.key, "byte_size": region.byte_size, "offset": 0}
+        try:
+            await self._call(member, Operation.REGISTER, what, timeout_s)
+        except (UnavailableError, DeadlineError):
+            raise
+        except RequestError as error:
+            # It knows it if only the connection was lost, not the server.
+            if "already" not in str(error):
+                if self._mode != "auto":
+                    raise
+                member.shares_memory = False
+                return False
+        member.regions.add(region.name)
+        return True
+
+    async def release(self, placed: Placed, over: bool) -> None:
+        """over: whether it is certain that the server is done with the region."""
+        if over:
+            for dropped in self._regions.give_back(placed.region):
+                await self._unregister(dropped.name)
+        else:
+            self._regions.discard(placed.region)
+            self._quarantine.append((time.monotonic() + _QUARANTINE_S, placed.region.name))
+
+    async def close(self) -> None:
+        """Have the servers forget all regions, and remove them."""
+        for name in {name for member in self._members for name in member.regions}:
+            await self._unregister(name)
+        self._regions.close()
+
+    async def _unregister(self, name: str) -> None:
+        for member in self._members:
+            if name in member.regions:
+                member.regions.discard(name)
+                with suppress(RequestError):
+                    await self._call(
+                        member, Operation.UNREGISTER, {"name": name}, _UNREGISTER_TIMEOUT_S
+                    )
+
+
+def is_forgotten_region(error: RequestError) -> bool:
+    """Whether the server refused a request because it does not know its region: it is another
+    process than the one that was told of it.
+    """
+    return error.kind in ("invalid", "not_found") and "shared memory region" in str(error)
