@@ -9,7 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,17 @@ import pytest
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from tritonkit.client.old_http import HttpConnection
-from tritonkit.errors import PortInUseError, RepositoryError, RequestError, ServerError
+from tritonkit import NO_RETRIES, Client
+from tritonkit.client.address import parse_address
+from tritonkit.client.http import HttpTransport
+from tritonkit.client.transport import infer_request
+from tritonkit.errors import (
+    NotFoundError,
+    PortInUseError,
+    RejectedError,
+    RepositoryError,
+    ServerError,
+)
 from tritonkit.payloads import random_payloads
 from tritonkit.repository.layout import model_file
 from tritonkit.server.baseline import OrtBaseline
@@ -53,10 +62,9 @@ def double(start):
 
 
 @pytest.fixture
-def http(double):
-    connection = HttpConnection(double.endpoints.http)
-    yield connection
-    connection.close()
+def client(double):
+    with Client(f"http://{double.endpoints.http}") as client:
+        yield client
 
 
 def session_for(repository, model):
@@ -102,18 +110,16 @@ def as_text(payload):
 
 @pytest.mark.parametrize("model", ["double", "many"])
 def test_our_client_gets_the_answers_of_the_session(start, repository, model):
-    """Over the kit's own connection each output is what the bare session gives."""
+    """Over the kit's own client each output is what the bare session gives."""
     session = session_for(repository, model)
     names = [output.name for output in session.get_outputs()]
     signature = read_signature(model_file(repository, model))
-    with start(model) as server:
-        http = HttpConnection(server.endpoints.http)
+    with start(model) as server, Client(f"http://{server.endpoints.http}") as client:
         for payload in random_payloads(signature, 5, seed=2):
-            given = http.infer(model, payload, names)
+            given = client.infer(model, payload)
             for name, expected in zip(names, session.run(names, payload), strict=True):
                 assert given[name].dtype == expected.dtype
                 np.testing.assert_array_equal(given[name], expected)
-        http.close()
 
 
 def test_all_outputs_when_none_are_named(double):
@@ -156,9 +162,8 @@ def test_threads_of_the_session(package, tmp_path):
     for threads in (1, 3):
         repository = package(tmp_path / str(threads), "slow", threads=threads)
         with OrtBaseline(repository, "slow", log=tmp_path / "log") as server:
-            http = HttpConnection(server.endpoints.http)
-            config = http.model_config("slow")
-            http.close()
+            with Client(f"http://{server.endpoints.http}") as client:
+                config = client.config("slow")
             assert config["parameters"]["intra_op_thread_count"]["string_value"] == str(threads)
             counts[threads] = psutil.Process(*server.pids()).num_threads()
     assert counts[3] == counts[1] + 2
@@ -178,19 +183,12 @@ def test_statistics_count_requests_and_rows(start):
     assert sizes == {1: 1, 3: 2}
 
 
-def test_concurrent_requests(double):
-    """Many connections at once each get the answer to their own request."""
+def test_concurrent_requests(client):
+    """Many threads at once each get the answer to their own request."""
 
     def work(i):
-        connection = HttpConnection(double.endpoints.http)
-        try:
-            arrays = [np.full((1 + i % 8, 4), 100 * i + j, np.float32) for j in range(20)]
-            return all(
-                np.array_equal(connection.infer("double", {"x": x}, ["y"])["y"], 2 * x)
-                for x in arrays
-            )
-        finally:
-            connection.close()
+        arrays = [np.full((1 + i % 8, 4), 100 * i + j, np.float32) for j in range(20)]
+        return all(np.array_equal(client.infer("double", x)["y"], 2 * x) for x in arrays)
 
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(work, range(16)))
@@ -209,31 +207,31 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refused_request(http, case):
+def test_refused_request(double, client, case):
     """What the model does not take is answered with 400 and the reason; the next is served."""
     inputs, outputs, words = REFUSED[case]
-    with pytest.raises(RequestError, match=words) as raised:
-        http.infer("double", inputs, outputs)
-    assert raised.value.kind == "http_400"
-    assert (http.infer("double", {"x": ONES}, ["y"])["y"] == 2).all()
+    transport = HttpTransport(parse_address(f"http://{double.endpoints.http}"))
+    request = transport.encode(infer_request("double", inputs, outputs))
+    with pytest.raises(RejectedError, match=words), closing(transport):
+        transport.send(request, timeout_s=30)
+    assert (client.infer("double", ONES)["y"] == 2).all()
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"inputs": [{"name": "x"}]}', b"\xff\x00"])
-def test_foreign_bytes(double, http, body):
+def test_foreign_bytes(double, client, body):
     """A body that is no inference request is answered with 400 and JSON."""
     url = f"http://{double.endpoints.http}/v2/models/double/infer"
     with pytest.raises(urllib.error.HTTPError) as raised:
         urllib.request.urlopen(urllib.request.Request(url, body, method="POST"))
     with raised.value as answer:
         assert answer.code == 400 and "not a KServe v2" in json.load(answer)["error"]
-    assert (http.infer("double", {"x": ONES}, ["y"])["y"] == 2).all()
+    assert (client.infer("double", ONES)["y"] == 2).all()
 
 
-def test_unknown_model(http):
+def test_unknown_model(client):
     """Another model's name is answered with 404."""
-    with pytest.raises(RequestError) as raised:
-        http.infer("other", {"x": ONES}, ["y"])
-    assert raised.value.kind == "http_404"
+    with pytest.raises(NotFoundError):
+        client.infer("other", ONES)
 
 
 def test_run_time_error(start):
@@ -285,10 +283,11 @@ def test_nothing_is_imported_from_the_working_folder(package, tmp_path, monkeypa
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('a stranger')")
     monkeypatch.chdir(tmp_path)
-    with OrtBaseline(Path("repository"), "double", log=Path("log")) as server:
-        http = HttpConnection(server.endpoints.http)
-        assert (http.infer("double", {"x": ONES}, ["y"])["y"] == 2).all()
-        http.close()
+    with (
+        OrtBaseline(Path("repository"), "double", log=Path("log")) as server,
+        Client(f"http://{server.endpoints.http}") as client,
+    ):
+        assert (client.infer("double", ONES)["y"] == 2).all()
 
 
 def test_stop_lets_a_running_request_end(start, wait_for):
@@ -296,9 +295,8 @@ def test_stop_lets_a_running_request_end(start, wait_for):
     answers = []
 
     def work():
-        http = HttpConnection(server.endpoints.http)
-        answers.append(http.infer("slow", {"steps": np.array([[4000]])}, ["turns"]))
-        http.close()
+        with Client(f"http://{server.endpoints.http}", retries=NO_RETRIES) as client:
+            answers.append(client.infer("slow", [[4000]]))
 
     with start("slow") as server:
         (pid,) = server.pids()
@@ -319,10 +317,9 @@ def test_two_instances_run_side_by_side(start):
         ended = []
 
         def work(steps):
-            http = HttpConnection(server.endpoints.http)
-            http.infer("slow", {"steps": np.array([[steps]])}, ["turns"])
-            ended.append(steps)
-            http.close()
+            with Client(f"http://{server.endpoints.http}") as client:
+                client.infer("slow", [[steps]])
+                ended.append(steps)
 
         process = psutil.Process(*server.pids())
         before = process.cpu_times().user

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import tritonclient.grpc as triton_grpc
 
-from tritonkit.client.old_http import HttpConnection
+from tritonkit import NO_RETRIES, Client
 from tritonkit.errors import InputError, PortInUseError, RepositoryError, ServerError
 from tritonkit.repository.package import Settings, package_model
 from tritonkit.server.embedded import EmbeddedTriton
@@ -68,11 +68,8 @@ def spoil(model):
 
 def doubles(address):
     """Whether the model `double` at `address` gives the right values."""
-    http = HttpConnection(address)
-    try:
-        return bool((http.infer("double", {"x": X}, ["y"])["y"] == 2 * X).all())
-    finally:
-        http.close()
+    with Client(f"http://{address}") as client:
+        return bool((client.infer("double", X)["y"] == 2 * X).all())
 
 
 def alive(pids):
@@ -105,13 +102,11 @@ def in_flight(wait_for):
         answers = []
 
         def work():
-            http = HttpConnection(server.endpoints.http)
-            try:
-                steps = np.array([[4000]])
-                answers.append(http.infer("slow", {"steps": steps}, ["turns"])["turns"].item())
-            except Exception as error:
-                answers.append(error)
-            http.close()
+            with Client(f"http://{server.endpoints.http}", retries=NO_RETRIES) as client:
+                try:
+                    answers.append(client.infer("slow", [[4000]])["turns"].item())
+                except Exception as error:
+                    answers.append(error)
 
         before = cpu_s(server.pids())
         threads.append(threading.Thread(target=work))
@@ -159,9 +154,8 @@ def test_a_stub_for_each_instance(server):
 
 def test_effective_config_is_what_was_written(server):
     """Auto-complete is off: a config without a scheduler stays so, as one with it does."""
-    http = HttpConnection(server.endpoints.http)
-    slow, double = http.model_config("slow"), http.model_config("double")
-    http.close()
+    with Client(f"http://{server.endpoints.http}") as client:
+        slow, double = client.config("slow"), client.config("double")
     assert "--disable-auto-complete-config" in psutil.Process(server.pids()[0]).cmdline()
     assert "dynamic_batching" not in slow and slow["max_batch_size"] == 8
     assert double["dynamic_batching"].get("max_queue_delay_microseconds", 0) == 0
@@ -220,10 +214,11 @@ def test_external_data(tmp_path):
     assert (exported / "model.onnx.data").is_file()
     repository = tmp_path / "repository"
     package_model(exported, "wide", repository, Settings(max_batch_size=4))
-    with EmbeddedTriton(repository, log=tmp_path / "log", drain=False) as server:
-        http = HttpConnection(server.endpoints.http)
-        answer = http.infer("wide", {"x": X}, ["y"])["y"]
-        http.close()
+    with (
+        EmbeddedTriton(repository, log=tmp_path / "log", drain=False) as server,
+        Client(f"http://{server.endpoints.http}") as client,
+    ):
+        answer = client.infer("wide", X)["y"]
     np.testing.assert_allclose(answer, X @ weights)
 
 
@@ -250,10 +245,11 @@ def embedded_cache():
 def test_options_are_added(broken, tmp_path):
     """Extra options reach Triton: with these, a model that fails does not end it."""
     options = ["--exit-on-error=false", "--strict-readiness=false"]
-    with EmbeddedTriton(broken, log=tmp_path / "log", drain=False, options=options) as server:
-        http = HttpConnection(server.endpoints.http)
-        assert http.server_metadata()["name"] == "triton"
-        http.close()
+    with (
+        EmbeddedTriton(broken, log=tmp_path / "log", drain=False, options=options) as server,
+        Client(f"http://{server.endpoints.http}") as client,
+    ):
+        assert client.server()["name"] == "triton"
 
 
 def test_no_models(tmp_path):
@@ -375,9 +371,8 @@ def test_serve_one_model(serving, package, tmp_path):
     (repository / "slow" / "1" / "model.onnx").unlink()
     with serving(repository, "--model", "double") as (kit, where):
         assert kit.said().startswith("ready: double\n")
-        http = HttpConnection(where["http"])
-        assert "dynamic_batching" in http.model_config("double")
-        http.close()
+        with Client(f"http://{where['http']}") as client:
+            assert "dynamic_batching" in client.config("double")
 
 
 @pytest.mark.parametrize(
@@ -387,9 +382,9 @@ def test_serve_one_model(serving, package, tmp_path):
 def test_serve_ends_on_a_signal(serving, repository, number, status, arm):
     """Ctrl-C and SIGTERM end serve in order: exit code, no traceback, nothing left."""
     with serving(repository, "--arm", arm) as (kit, where):
-        http = HttpConnection(where["http"])
-        assert ("dynamic_batching" in http.model_config("double")) == (arm == "triton_batched")
-        http.close()
+        with Client(f"http://{where['http']}") as client:
+            batched = "dynamic_batching" in client.config("double")
+        assert batched == (arm == "triton_batched")
         family = [p.pid for p in kit.family()]
         assert len(family) == 4 and shared_memory(kit.process.pid)
         assert list(kit.tmp.glob("tritonkit-*"))

@@ -21,9 +21,10 @@ from tritonkit.stats.latency import summarise
 SCRIPT = """
 import json, sys, time
 from tritonkit.load.runner import Level, run_level
-from tritonkit.client.old_http import EncodedRequest
+from tritonkit.client.transport import InferRequest, Tensor
 address, level, timeout_s = json.loads(sys.argv[1])
-requests = [EncodedRequest(f"/v2/models/m/infer?{i}", b"x" * 100, {}, 1) for i in range(3)]
+x = Tensor("x", "UINT8", (100,), b"x" * 100)
+requests = [InferRequest(f"m{i}", (x,)) for i in range(3)]
 start = time.perf_counter()
 run = run_level(address, requests, Level(**level), timeout_s)
 took_s = time.perf_counter() - start
@@ -220,7 +221,7 @@ def test_warm_up_is_sent_but_not_counted(closed):
 def test_payloads_take_turns(closed):
     """The requests are sent in turn, each as often as the others, and the samples say which."""
     server, ran = closed
-    sent = [int(path.rpartition("?")[2]) for path in server.paths]
+    sent = [int(path.removesuffix("/infer")[-1]) for path in server.paths]
     assert sorted(sent) == sorted(s.payload for s in ran.samples)
     counts = [sent.count(i) for i in range(3)]
     assert max(counts) - min(counts) <= 1
@@ -298,7 +299,7 @@ def test_failed_requests_are_data(mode):
     """Requests that the server fails are samples with their kind, and the level goes on."""
     with KnownServer(0.005, fail_every=5) as server:
         ran = run(server.address, mode, 4 if mode == "closed" else 100, 0.6)
-    assert ran.kinds() == {"", "http_500"}
+    assert ran.kinds() == {"", "failed"}
     failed = [s for s in ran.samples if s.error]
     assert len(failed) == server.requests // 5
     assert len(ran.samples) == server.requests

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tritonkit.client.old_http import HttpConnection
+from tritonkit import Client
 from tritonkit.load.arrivals import poisson
 from tritonkit.repository.layout import read_config, write_variant
 from tritonkit.samples import read_samples
@@ -75,11 +75,8 @@ def locust(tmp_path):
 
 
 def requests_served(address):
-    http = HttpConnection(address)
-    try:
-        return read_counters(http.model_statistics("double")).requests
-    finally:
-        http.close()
+    with Client(f"http://{address}") as client:
+        return read_counters(client.statistics("double")[-1]).requests
 
 
 def from_raw_samples(done):

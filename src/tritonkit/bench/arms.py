@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tritonkit.bench.result import ArmName
-from tritonkit.client.old_http import HttpConnection
+from tritonkit.client.client import Client
+from tritonkit.client.retry import NO_RETRIES
 from tritonkit.errors import InputError
 from tritonkit.repository.config import DynamicBatching, ModelConfig
 from tritonkit.repository.layout import write_variant
@@ -68,16 +69,15 @@ def arm_server(
 @contextmanager
 def running(
     arm: ArmName, repository: Path, config: ModelConfig, log: Path, cpus: Sequence[int]
-) -> Iterator[tuple[Server, HttpConnection]]:
-    """The arm's server, ready, and a control connection to it; both end with the block."""
+) -> Iterator[tuple[Server, Client]]:
+    """The arm's server, ready, and a client of it; both end with the block."""
     with tempfile.TemporaryDirectory(prefix="tritonkit-arm-") as work:
         variant = Path(work) / "repository"
         with arm_server(arm, repository, config, variant, log, cpus) as server:
-            http = HttpConnection(server.endpoints.http)
-            try:
-                yield server, http
-            finally:
-                http.close()
+            # As the load goes, and a failure is to be seen, not mended.
+            address = f"http://{server.endpoints.http}"
+            with Client(address, retries=NO_RETRIES, shared_memory=False) as client:
+                yield server, client
 
 
 def candidates(arm: ArmName, cpus: int) -> tuple[tuple[int, int], ...]:

@@ -8,11 +8,15 @@ from typing import Any
 import psutil
 
 from tritonkit.bench.result import ArmName, Certificate
-from tritonkit.client.old_http import HttpConnection
+from tritonkit.client.address import parse_address
+from tritonkit.client.client import Client
+from tritonkit.client.http import HttpTransport
 from tritonkit.errors import CheckFailedError
 from tritonkit.repository.config import ModelConfig
 from tritonkit.server.interface import Server
 from tritonkit.stats.scrape import ServerCounters, read_session_info
+
+_METRICS_TIMEOUT_S = 30.0
 
 
 def certify(
@@ -24,11 +28,8 @@ def certify(
     server runs other threads, instances or scheduler than asked, or if an unbatched arm put
     two requests into one run.
     """
-    http = HttpConnection(server.endpoints.http)
-    try:
-        effective = http.model_config(asked.name)
-    finally:
-        http.close()
+    with Client(f"http://{server.endpoints.http}") as client:
+        effective = client.config(asked.name)
     threads = int(effective["parameters"]["intra_op_thread_count"]["string_value"])
     instances = sum(int(g.get("count", 1)) for g in effective["instance_group"])
     versions = {effective["parameters"].get("onnxruntime_version", {}).get("string_value")}
@@ -84,9 +85,9 @@ def _batching_statement(
 
 def _sessions(metrics_address: str, model: str) -> list[Mapping[str, str]]:
     """What the embedded backend's sessions say of themselves."""
-    metrics = HttpConnection(metrics_address)
+    metrics = HttpTransport(parse_address(f"http://{metrics_address}"))
     try:
-        return list(read_session_info(metrics.get_text("/metrics"), model))
+        return list(read_session_info(metrics.get_text("/metrics", _METRICS_TIMEOUT_S), model))
     finally:
         metrics.close()
 

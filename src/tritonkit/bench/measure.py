@@ -12,7 +12,7 @@ from tritonkit.bench.levels import Mode, plan_levels, record
 from tritonkit.bench.result import ArmName, ArmResult, Ceiling, LevelRecord, TuningRun
 from tritonkit.bench.subject import Comparison, Subject, check_answers
 from tritonkit.bench.verdict import capacity
-from tritonkit.client.old_http import HttpConnection
+from tritonkit.client.client import Client
 from tritonkit.load.runner import Level, run_level
 from tritonkit.repository.config import ModelConfig
 from tritonkit.samples import write_samples
@@ -25,16 +25,16 @@ WARMUP_S = 0.5
 class _Arm:
     """An arm while it is measured: its live server, its records, what was counted before."""
 
-    def __init__(self, name: ArmName, config: ModelConfig, server: Server, http: HttpConnection):
+    def __init__(self, name: ArmName, config: ModelConfig, server: Server, client: Client):
         self.name = name
         self.config = config
         self.server = server
-        self.http = http
+        self.client = client
         self.before = self.counters()
         self.levels: list[LevelRecord] = []
 
     def counters(self) -> ServerCounters:
-        return read_counters(self.http.model_statistics(self.config.name))
+        return read_counters(self.client.statistics(self.config.name)[-1])
 
 
 def measure(
@@ -56,11 +56,11 @@ def measure(
             best = next(run for run in tuning[name] if run.chosen)
             config = arm_config(name, subject.config, best.threads, best.instances)
             log = out / "logs" / f"{name}.log"
-            server, http = stack.enter_context(
+            server, client = stack.enter_context(
                 running(name, what.repository, config, log, subject.cpus)
             )
-            check_answers(name, what.model, http, subject)
-            arms.append(_Arm(name, config, server, http))
+            check_answers(name, what.model, client, subject)
+            arms.append(_Arm(name, config, server, client))
         plans = {arm.name: plan_levels(what.rate_rps) for arm in arms}
         wanted = {name: next(plan) for name, plan in plans.items()}
         while wanted:
@@ -84,7 +84,7 @@ def _measure_level(
 ) -> LevelRecord:
     level = Level(mode, offered, what.level_s, WARMUP_S, what.seed)
     earlier = arm.counters()
-    run = run_level(arm.server.endpoints.http, subject.requests, level)
+    run = run_level(f"http://{arm.server.endpoints.http}", subject.requests, level)
     mean_batch = arm.counters().since(earlier).mean_batch
     samples = _free(out, f"samples/{arm.name}-{mode}-{offered:g}")
     write_samples(out / samples, run.samples)

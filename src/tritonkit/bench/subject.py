@@ -10,7 +10,8 @@ import numpy as np
 
 from tritonkit.bench.arms import require_comparable
 from tritonkit.bench.machine import usable_cpus
-from tritonkit.client.old_http import EncodedRequest, HttpConnection, encode_infer
+from tritonkit.client.client import Client
+from tritonkit.client.transport import InferRequest, infer_request
 from tritonkit.errors import CheckFailedError
 from tritonkit.payloads import Payload, load_payloads
 from tritonkit.repository import pbtxt
@@ -43,7 +44,7 @@ class Subject:
     file: Path
     payloads: Sequence[Payload]
     payload_source: str
-    requests: Sequence[EncodedRequest]
+    requests: Sequence[InferRequest]
     answers: Sequence[Mapping[str, np.ndarray]]
     cpus: tuple[int, ...]
 
@@ -69,16 +70,16 @@ def prepare(what: Comparison) -> Subject:
         file=file,
         payloads=payloads,
         payload_source=source,
-        requests=[encode_infer(what.model, p, outputs) for p in payloads],
+        requests=[infer_request(what.model, p, outputs) for p in payloads],
         answers=answers,
         cpus=usable_cpus(),
     )
 
 
-def check_answers(arm: str, model: str, http: HttpConnection, subject: Subject) -> None:
+def check_answers(arm: str, model: str, client: Client, subject: Subject) -> None:
     """CheckFailedError unless the arm answers as the bare session does: same work, same result."""
     for payload, answer in zip(subject.payloads, subject.answers, strict=False):
-        given = http.infer(model, payload, list(answer))
+        given = client.infer(model, payload, outputs=list(answer))
         for name, expected in answer.items():
             if expected.dtype.kind == "f":
                 same = np.allclose(given[name], expected, ANSWER_RTOL, ANSWER_ATOL, equal_nan=True)

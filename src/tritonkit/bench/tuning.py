@@ -39,7 +39,7 @@ def tune(
             )
         for _ in range(ROUNDS):
             for pair in pairs:
-                run = run_level(servers[pair].endpoints.http, subject.requests, level)
+                run = run_level(f"http://{servers[pair].endpoints.http}", subject.requests, level)
                 found = record(level, run, None, what.slo_p99_ms, samples="")
                 if pair not in best or found.achieved_rps > best[pair].achieved_rps:
                     best[pair] = found

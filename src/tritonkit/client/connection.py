@@ -17,7 +17,7 @@ from typing import NamedTuple
 from geventhttpclient.response import HTTPParseError, HTTPResponseParser
 
 from tritonkit.client.address import Address
-from tritonkit.client.transport import Tls
+from tritonkit.client.transport import Region, Tls
 from tritonkit.errors import InputError
 
 _HEAD_LIMIT_BYTES = 64 * 1024
@@ -38,11 +38,12 @@ class NotHttpError(Exception):
 
 
 class HttpAnswer(NamedTuple):
-    """An answer. headers: names in lower case."""
+    """An answer. headers: names in lower case. regions: those that outputs were asked to go to."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes | bytearray
+    regions: Mapping[str, Region] = {}
 
 
 class _Parser(HTTPResponseParser):  # type: ignore[misc]

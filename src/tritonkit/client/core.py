@@ -150,7 +150,7 @@ class Core:
             results = await self._io.all(
                 [self._infer(spec, a, n, options, deadline, cancellation) for a, n in parts]
             )
-            return results[0].replaced(join(results))
+            return results[0].replaced(join(results, sizes))
         result = await self._infer(
             spec, checked.arrays, checked.rows, options, deadline, cancellation
         )
@@ -278,7 +278,7 @@ class Core:
         if options.classes and not names:
             names = [t.name for t in spec.signature.outputs]
         if names:
-            _require_outputs(spec, names)
+            spec.require_outputs(names)
         return InferRequest(
             spec.name,
             encode(arrays, spec),
@@ -501,14 +501,6 @@ class Core:
                 request_id=request.id,
             )
         )
-
-
-def _require_outputs(spec: ModelSpec, names: Sequence[str]) -> None:
-    for name in names:
-        if name not in spec.outputs:
-            raise InputError(
-                f"{spec.label} has no output '{name}'; its outputs are {', '.join(spec.outputs)}"
-            )
 
 
 async def _itself(member: Member) -> Member:

@@ -104,7 +104,7 @@ class FakeTransport(FakeServer):
         headers: Mapping[str, str] = NO_HEADERS,
         cancellation: Cancellation | None = None,
     ) -> Iterator[InferResponse]:
-        """Run the model. A decoupled one's answers are followed by Triton's empty final one."""
+        """Run the model."""
         self.requests.append(FakeRequest(message, dict(headers), timeout_s))
         deadline = _Deadline(self._address, timeout_s)
         deadline.wait(self.delay_s, cancellation)

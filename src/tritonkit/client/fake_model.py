@@ -208,12 +208,14 @@ class FakeModel:
         return InferResponse(model, self.version, tensors, request.id)
 
     def _checked(self, request: InferRequest, spec: TensorSpec, returned: Any) -> np.ndarray:
-        array, wanted = np.asarray(returned), spec.dtype.numpy
-        castable = (
-            array.dtype.kind in "OSU"
-            if spec.dtype.name == "BYTES"
-            else np.can_cast(array.dtype, wanted, "same_kind")
-        )
+        wanted = spec.dtype.numpy
+        if spec.dtype.name == "BYTES":
+            # As objects: numpy would make a list of str and bytes all the one or all the other.
+            array = returned if isinstance(returned, np.ndarray) else np.array(returned, wanted)
+            castable = array.dtype.kind in "OSU"
+        else:
+            array = np.asarray(returned)
+            castable = np.can_cast(array.dtype, wanted, "same_kind")
         rows = self.rows(request)
         if (
             not castable

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -122,17 +123,13 @@ class FakeServer:
         return answer
 
     def run_stream(self, request: InferRequest) -> Generator[InferResponse]:
-        """Answer as a stream. After a decoupled model's answers comes Triton's empty final one."""
+        """Answer as a stream."""
         self._fail(None)
         served = self._find(request.model, request.version)
         arrays = served.model.decode(request)
         with self._counted(served, request), closing(served.model.run(request, arrays)) as answers:
-            if not served.model.decoupled:
-                yield from answers
-                return
             for answer in answers:
-                yield replace(answer, is_final=False)
-        yield InferResponse(request.model, served.model.version, (), request.id)
+                yield replace(answer, is_final=not served.model.decoupled)
 
     @contextmanager
     def _counted(self, served: _Served, request: InferRequest) -> Iterator[None]:
@@ -255,5 +252,5 @@ class FakeServer:
                 own.pop(name, None)
             elif name in _TRACE_SETTINGS:
                 several = isinstance(_TRACE_SETTINGS[name], list)
-                own[name] = [value] if several and isinstance(value, str) else value
-        return {**_TRACE_SETTINGS, **self._traces.get("", {}), **own}
+                own[name] = [value] if several and isinstance(value, str) else deepcopy(value)
+        return deepcopy({**_TRACE_SETTINGS, **self._traces.get("", {}), **own})

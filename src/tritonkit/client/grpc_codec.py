@@ -174,14 +174,17 @@ def _response(
     message: Any, regions: Mapping[str, Region], address: str, is_final: bool = True
 ) -> InferResponse:
     """is_final: what an answer is that does not say."""
-    raw = message.raw_output_contents
-    entries = message.outputs
+    # Slices: protobuf's containers are slow to iterate over.
+    raw = message.raw_output_contents[:]
+    entries = message.outputs[:]
     parameters = _parameters(message.parameters) if message.parameters else {}
+    is_final = bool(parameters.pop(_FINAL, is_final)) if parameters else is_final
     outputs: list[Tensor] = []
     if len(raw) == len(entries) and not regions:  # nearly always
         for entry, data in zip(entries, raw, strict=True):
             own = _parameters(entry.parameters) if entry.parameters else {}
-            outputs.append(Tensor(entry.name, entry.datatype, tuple(entry.shape), data, own))
+            shape = tuple(entry.shape[:])
+            outputs.append(Tensor(entry.name, entry.datatype, shape, data, own))
     else:
         outputs = _mixed_outputs(entries, raw, regions, address)
     return InferResponse(
@@ -190,12 +193,12 @@ def _response(
         tuple(outputs),
         message.id,
         parameters,
-        bool(parameters.pop(_FINAL, is_final)),
+        is_final,
     )
 
 
 def _mixed_outputs(
-    entries: Any, raw: Any, regions: Mapping[str, Region], address: str
+    entries: list[Any], raw: list[bytes], regions: Mapping[str, Region], address: str
 ) -> list[Tensor]:
     """The outputs where some are in shared memory, or in the typed fields instead of raw.
 
@@ -207,7 +210,7 @@ def _mixed_outputs(
     if len(raw) not in (0, on_wire, len(placed)):
         raise _protocol_error(address, f"{len(raw)} tensors for {on_wire} outputs")
     if len(raw) == len(placed):
-        chunks = list(raw)
+        chunks: list[bytes | None] = [*raw]
     else:
         rest = iter(raw)
         chunks = [next(rest, None) if region is None else b"" for region in placed]

@@ -139,7 +139,7 @@ def _classify(code: StatusCode, details: str, secure: bool) -> tuple[str, str]:
             reason += _HINT_TLS if secure else _HINT_PLAIN
         return "refused", reason
     if code is StatusCode.UNAVAILABLE and _NO_SUCH_HOST.match(details):
-        return "refused", details
+        return "refused", f"its name does not resolve ({details.rpartition(': ')[2].strip('] ')})"
     if code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.search(details):
         return "too_large", f"{details}; use shared memory, or a smaller batch"
     if _NOT_STARTED.search(details) and _from_client(details):

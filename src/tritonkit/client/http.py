@@ -35,6 +35,7 @@ from tritonkit.client.transport import (
     Compression,
     InferRequest,
     InferResponse,
+    Region,
     Tls,
 )
 from tritonkit.errors import UnavailableError, request_error
@@ -53,6 +54,7 @@ class HttpMessage(NamedTuple):
     body: tuple[bytes | memoryview, ...]
     parts: tuple[bytes | memoryview, ...]
     repeatable: bool
+    regions: Mapping[str, Region]
 
 
 class HttpTransport:
@@ -98,7 +100,7 @@ class HttpTransport:
         answer = self._exchange(message, timeout_s, headers, cancellation)
         if answer.status != 200:
             check_status(self._where + message.path, answer)
-        return answer
+        return answer._replace(regions=message.regions) if message.regions else answer
 
     def decode(self, answer: HttpAnswer) -> InferResponse:
         """As Transport.decode."""
@@ -147,7 +149,9 @@ class HttpTransport:
         parts = (whole, *request.body)
         if len(request.body) == 1 and len(request.body[0]) <= 64 * 1024:
             parts = (whole + request.body[0],)
-        return HttpMessage(request.path, head, request.body, parts, request.repeatable)
+        return HttpMessage(
+            request.path, head, request.body, parts, request.repeatable, request.regions
+        )
 
     def _exchange(
         self,

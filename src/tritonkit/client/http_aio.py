@@ -81,7 +81,7 @@ class AsyncHttpTransport:
         """As Transport.send."""
         answer = await self._exchange(message, timeout_s, headers)
         check_status(self._where + message.path, answer)
-        return answer
+        return answer._replace(regions=message.regions)
 
     def decode(self, answer: HttpAnswer) -> InferResponse:
         """As Transport.decode."""

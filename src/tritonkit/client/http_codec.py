@@ -58,7 +58,7 @@ _to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 class HttpRequest(NamedTuple):
     """A request. path: quoted, without the address's own. body: in parts, not copied if large, so
     the tensors must stay as they are while it is used. repeatable: whether running it twice does
-    no harm.
+    no harm. regions: where outputs are to be put, by name; Triton's answer does not repeat it.
     """
 
     method: str
@@ -66,6 +66,7 @@ class HttpRequest(NamedTuple):
     headers: Mapping[str, str]
     body: tuple[bytes | memoryview, ...]
     repeatable: bool
+    regions: Mapping[str, Region] = {}
 
 
 def encode_infer(request: InferRequest, compression: Compression | None = None) -> HttpRequest:
@@ -102,7 +103,14 @@ def encode_infer(request: InferRequest, compression: Compression | None = None) 
         body = (b"".join(body),)
     headers["Content-Length"] = str(size)
     path = f"{model_path(request.model, request.version)}/infer"
-    return HttpRequest("POST", path, headers, body, "sequence_id" not in request.parameters)
+    return HttpRequest(
+        "POST",
+        path,
+        headers,
+        body,
+        repeatable="sequence_id" not in request.parameters,
+        regions={w.name: w.region for w in request.outputs if w.region is not None},
+    )
 
 
 def _describe_input(tensor: Tensor, parts: list[bytes | memoryview]) -> dict[str, Any]:
@@ -165,7 +173,7 @@ def _decode(answer: HttpAnswer) -> InferResponse:
     header = json.loads(bytes(body[:split]) if split < len(body) else answer.body)
     outputs, rest = [], body[split:]
     for output in header["outputs"]:
-        tensor, taken = _output(output, rest)
+        tensor, taken = _output(output, rest, answer.regions)
         outputs.append(tensor)
         rest = rest[taken:]
     if rest:
@@ -181,7 +189,9 @@ def _decode(answer: HttpAnswer) -> InferResponse:
     )
 
 
-def _output(output: Mapping[str, Any], binary: memoryview) -> tuple[Tensor, int]:
+def _output(
+    output: Mapping[str, Any], binary: memoryview, regions: Mapping[str, Region]
+) -> tuple[Tensor, int]:
     """One output, and how many of the bytes that follow the header are its own."""
     name, datatype, shape = output["name"], output["datatype"], tuple(output["shape"])
     if not (type(name) is str and type(datatype) is str):
@@ -204,6 +214,8 @@ def _output(output: Mapping[str, Any], binary: memoryview) -> tuple[Tensor, int]
             int(parameters.pop("shared_memory_byte_size")),
             int(parameters.pop("shared_memory_offset", 0)),
         )
+    elif "data" not in output and name in regions:
+        data = regions[name]
     else:
         data = _from_json(name, datatype, shape, output["data"])
     return Tensor(name, datatype, shape, data, parameters), 0
@@ -236,7 +248,7 @@ def quote_name(name: str) -> str:
 
 def check_status(where: str, answer: HttpAnswer) -> None:
     """The RequestError that an answer stands for, unless it is a good one. where: for messages."""
-    status, headers, body = answer
+    status, headers, body, _ = answer
     page = headers.get("content-type", "").startswith("text/html")
     if status == 200 and not page:
         return

@@ -8,12 +8,16 @@ that cannot answer within `timeout_s` raises DeadlineError. `timeout_s=None` wai
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
+
+from tritonkit.binary import to_bytes
 from tritonkit.client.operations import Operation
+from tritonkit.signature import data_type_of
 
 Compression = Literal["gzip", "deflate"]
 
@@ -69,6 +73,17 @@ class InferRequest:
     outputs: tuple[Wanted, ...] = ()
     id: str = ""
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+def infer_request(
+    model: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] = ()
+) -> InferRequest:
+    """A request made of arrays as they are, unchecked, for all or some of the outputs."""
+    tensors = []
+    for name, array in inputs.items():
+        dtype = data_type_of(array)
+        tensors.append(Tensor(name, dtype.name, array.shape, to_bytes(array, dtype)))
+    return InferRequest(model, tuple(tensors), outputs=tuple(Wanted(name) for name in outputs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,13 @@ from locust import events
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from tritonkit.client.old_http import HttpConnection, encode_infer
+from tritonkit.client.client import Client
+from tritonkit.client.transport import InferRequest, infer_request
 from tritonkit.errors import CheckFailedError, TritonkitError
 from tritonkit.load.arrivals import poisson
 from tritonkit.load.user import DRAIN_S, InferUser, Run
 from tritonkit.payloads import RANDOM_PAYLOADS, Payload, random_payloads, read_payloads
 from tritonkit.samples import write_samples
-from tritonkit.signature import read_metadata
 from tritonkit.stats.latency import summarise
 
 log = logging.getLogger(__name__)
@@ -122,14 +122,11 @@ def _conclude(environment: Environment, **_: Any) -> None:
         log.info("raw samples are in %s", path)
 
 
-def _requests(host: str, options: Any, dynamic_batching: bool) -> list[Any]:
-    """The encoded requests. CheckFailedError if another arm than the named listens at `host`."""
-    http = HttpConnection(host)
-    try:
-        signature = read_metadata(http.model_metadata(options.model))
-        found = "dynamic_batching" in http.model_config(options.model)
-    finally:
-        http.close()
+def _requests(host: str, options: Any, dynamic_batching: bool) -> list[InferRequest]:
+    """The requests to send. CheckFailedError if another arm than the named listens at `host`."""
+    with Client(host if "://" in host else f"http://{host}") as client:
+        signature = client.spec(options.model).signature
+        found = "dynamic_batching" in client.config(options.model)
     if found != dynamic_batching:
         raise CheckFailedError(
             f"the server at {host} runs {options.model} with dynamic batching "
@@ -143,7 +140,7 @@ def _requests(host: str, options: Any, dynamic_batching: bool) -> list[Any]:
         log.warning("no %s: sending random values", recorded)
         payloads = random_payloads(signature, RANDOM_PAYLOADS, options.seed)
     outputs = [t.name for t in signature.outputs]
-    return [encode_infer(options.model, payload, outputs) for payload in payloads]
+    return [infer_request(options.model, payload, outputs) for payload in payloads]
 
 
 events.init_command_line_parser.add_listener(_add_options)  # type: ignore[no-untyped-call]

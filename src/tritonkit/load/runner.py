@@ -16,7 +16,7 @@ from gevent.hub import Hub
 from locust.env import Environment
 from locust.runners import STATE_RUNNING
 
-from tritonkit.client.old_http import EncodedRequest
+from tritonkit.client.transport import InferRequest
 from tritonkit.load.arrivals import poisson
 from tritonkit.load.user import DRAIN_S, InferUser, Run
 from tritonkit.samples import Sample
@@ -52,9 +52,9 @@ class LevelRun:
 
 
 def run_level(
-    address: str, requests: Sequence[EncodedRequest], level: Level, timeout_s: float = 30.0
+    address: str, requests: Sequence[InferRequest], level: Level, timeout_s: float = 30.0
 ) -> LevelRun:
-    """Load the server at host:port. Returns all samples, those of the warm-up too."""
+    """Load the server at `http://host:port` or grpc://. Returns the warm-up's samples too."""
     length_s = level.warmup_s + level.duration_s
     is_open = level.mode == "open"
     arrivals = poisson(level.offered, length_s, level.seed) if is_open else None

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import gevent
 from gevent.event import Event
 from locust import User, task
 from locust.exception import StopUser
 
-from tritonkit.client.old_http import EncodedRequest, HttpConnection
+from tritonkit.client.address import parse_address
+from tritonkit.client.connect import blocking_transport
+from tritonkit.client.transport import InferRequest, Transport
 from tritonkit.errors import RequestError
 from tritonkit.samples import NOT_SENT, Sample
 
@@ -28,11 +31,12 @@ class Run:
 
     def __init__(
         self,
-        requests: Sequence[EncodedRequest],
+        requests: Sequence[InferRequest],
         arrivals: Iterator[float] | None,
         duration_s: float | None,
     ):
-        self.requests = requests
+        self._requests = requests
+        self._messages: dict[type, list[Any]] = {}
         self.samples: list[Sample] = []
         self._arrivals = arrivals
         self._duration_ns = None if duration_s is None else int(duration_s * 1e9)
@@ -48,6 +52,13 @@ class Run:
         """Set the end to now. What is under way may end; what was due gets DRAIN_S to be sent."""
         self._duration_ns = self.now_ns()
         self._finished.set()
+
+    def messages(self, transport: Transport) -> list[Any]:
+        """The requests as `transport` sends them; encoded once for all users of the run."""
+        kind = type(transport)
+        if kind not in self._messages:
+            self._messages[kind] = [transport.encode(request) for request in self._requests]
+        return self._messages[kind]
 
     @property
     def length_s(self) -> float:
@@ -95,7 +106,7 @@ class Run:
             self._not_sent(intended_ns, self._turn)
 
     def _payload(self, turn: int) -> int:
-        return turn % len(self.requests)
+        return turn % len(self._requests)
 
     def _not_sent(self, intended_ns: int, turn: int) -> None:
         now_ns = self.now_ns()
@@ -103,7 +114,7 @@ class Run:
 
 
 class InferUser(User):
-    """Sends the run's requests over a connection of its own until the run has no more.
+    """Sends the run's requests over connections of its own until the run has no more.
 
     An open loop has as many users as requests may be in flight. Each takes the next arrival and
     waits for its intended start; if all are busy the arrival goes late, and its latency counts
@@ -117,26 +128,29 @@ class InferUser(User):
 
     def on_start(self) -> None:
         """Connect."""
-        self._connection = HttpConnection(self.host or "", self.timeout_s)
+        host = self.host or ""
+        # Locust's hosts are URLs of HTTP servers, where an address alone is a gRPC server's.
+        address = parse_address(host if "://" in host else f"http://{host}")
+        self._transport = blocking_transport(address, tls=None, compression=None)
 
     def on_stop(self) -> None:
         """Disconnect."""
-        self._connection.close()
+        self._transport.close()
 
     @task
     def send_until_done(self) -> None:
         """One task for all requests: Locust's own loop would cost as much as a request."""
-        run, send = self.run_state, self._connection.send
+        run, send = self.run_state, self._transport.send
+        messages = run.messages(self._transport)
         fire: Callable[..., None] = self.environment.events.request.fire
         while (turn := run.next_turn()) is not None:
             intended_ns, payload = turn
             if not run.wait_until(intended_ns):
                 break
             error: RequestError | None = None
-            answer = b""
             sent_ns = run.now_ns()
             try:
-                answer = send(run.requests[payload])
+                send(messages[payload], timeout_s=self.timeout_s)
             except RequestError as failure:
                 error = failure
             except gevent.GreenletExit:  # the level is given up, and no answer has come
@@ -149,7 +163,7 @@ class InferUser(User):
                 request_type="infer",
                 name=self.request_name,
                 response_time=(done_ns - intended_ns) / 1e6,
-                response_length=len(answer),
+                response_length=0,  # reading the answer would cost the server CPU
                 exception=error,
                 context={},
             )

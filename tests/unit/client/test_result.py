@@ -177,5 +177,5 @@ def test_no_classes():
 @pytest.mark.parametrize("text", [b"", b"0.5", b"x:1", b"0.5:x", b"1:2.5:a", 0.5])
 def test_no_classification(text):
     """What is no classification is a ProtocolError that shows it."""
-    with pytest.raises(ProtocolError, match="'score:index:label', but .* came"):
+    with pytest.raises(ProtocolError, match=r"'score:index:label', but .* came"):
         read_classes(np.array([text], object))
