@@ -146,10 +146,13 @@ def start_slow():
     over = threading.Event()
     tensor = {"datatype": "FP32", "shape": [-1, 4]}
     pages = {
-        "/v2/models/double": {"inputs": [{"name": "x", **tensor}], "outputs": [{**tensor}]},
+        "/v2/models/double": {
+            "name": "double",
+            "inputs": [{"name": "x", **tensor}],
+            "outputs": [{"name": "y", **tensor}],
+        },
         "/v2/models/double/config": {},
     }
-    pages["/v2/models/double"]["outputs"][0]["name"] = "y"
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
