@@ -12,6 +12,7 @@ import click
 from tritonkit.cli.compare import compare
 from tritonkit.cli.examples import examples
 from tritonkit.cli.export import export
+from tritonkit.cli.infer import infer
 from tritonkit.cli.package import package
 from tritonkit.cli.serve import serve
 from tritonkit.cli.setup import setup
@@ -28,7 +29,7 @@ def cli() -> None:
     """
 
 
-for command in (setup, examples, export, package, serve, compare):
+for command in (setup, examples, export, package, serve, infer, compare):
     cli.add_command(command)
 
 

@@ -50,8 +50,10 @@ _FOREIGN = (
     # TLS with a plain port.
     (re.compile(r"WRONG_VERSION_NUMBER"), "no TLS is spoken there; use grpc://"),
     (re.compile(r"missing selected ALPN"), "TLS, but not gRPC; if it is HTTPS, use https://"),
-    (re.compile(r"CERTIFICATE_VERIFY_FAILED|Hostname Verification|Peer name .* is not in peer"),
+    (re.compile(r"CERTIFICATE_VERIFY_FAILED"),
      "its certificate is not trusted; give the authority's as tls.ca"),
+    (re.compile(r"Hostname Verification|Peer name .* is not in peer"),
+     "its certificate is for another name; use one that it names"),
     (re.compile(r"No status received|Data frame with END_STREAM"), "not a gRPC answer"),
 )  # fmt: skip
 _HTTP_STATUS = re.compile(r"Received http2 .*status\D* (\d{3})")
@@ -127,13 +129,13 @@ def _classify(code: StatusCode, details: str, secure: bool) -> tuple[str, str]:
     """(kind, reason)"""
     if code is StatusCode.DEADLINE_EXCEEDED:
         return "timeout", "no answer in time"
-    reason = _NOT_CONNECTED.sub("", details, count=1) or details
-    connected = reason == details
-    if not connected or _from_client(details):
+    prefix = _NOT_CONNECTED.match(details) if code is StatusCode.UNAVAILABLE else None
+    reason = details[prefix.end() :] or "it cannot be reached" if prefix else details
+    if prefix or _from_client(details):
         for words, meaning in _FOREIGN:
             if words.search(details):
                 return "protocol", f"{meaning} ({reason})"
-    if not connected:
+    if prefix:
         if _CLOSED_AT_ONCE.search(reason):
             reason = f"closed as soon as connected ({reason})"
             reason += _HINT_TLS if secure else _HINT_PLAIN
