@@ -22,11 +22,13 @@ from tritonkit.errors import InputError
 from tritonkit.signature import data_type_of
 
 _SAVED_AS = (".npz", ".npy", ".json")
+# Longer arrays are shown to people by their corners; numpy's own 1000 fills many screens.
+_SHOWN_ELEMENTS = 100
 
 
 def show(result: InferResult, as_json: bool, blank_line: bool = False) -> None:
     """Print it: an object of JSON on one line, or for people, after a blank line if that is so."""
-    encoding = sys.stdout.encoding or "utf-8"
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # None where stdout is closed
     if as_json:
         ascii_only = not encoding.lower().startswith("utf")
         click.echo(json.dumps(_document(result), ensure_ascii=ascii_only, allow_nan=False))
@@ -44,7 +46,7 @@ def show(result: InferResult, as_json: bool, blank_line: bool = False) -> None:
 
 def _array_text(array: np.ndarray, width: int) -> str:
     formatter: Any = {"object": _bytes_text} if array.dtype.kind == "O" else None
-    return np.array2string(array, max_line_width=width, formatter=formatter)
+    return np.array2string(array, width, threshold=_SHOWN_ELEMENTS, formatter=formatter)
 
 
 def _bytes_text(element: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import click
@@ -46,7 +47,7 @@ _file = click.Path(path_type=Path)
 )
 @click.option(
     "--timeout-s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(0, 1e6, min_open=True),
     default=30.0,
     show_default=True,
     help="For everything together.",
@@ -100,15 +101,17 @@ def infer(
     A payloads.npz as `tritonkit export` writes it is rows too. More rows than the model takes at
     once are sent in several requests. Nothing is tried again.
 
-    In JSON, NaN and infinity are null, and bytes that are not UTF-8 stand as \\xNN.
+    Long arrays are shortened; --json and --save have all of them. In JSON, NaN and infinity are
+    null, and bytes that are not UTF-8 stand as \\xNN.
 
     \b
     Examples:
       tritonkit infer localhost:8001 ranker --input @model_repository/ranker/payloads.npz --row 3
       tritonkit infer http://localhost:8000 sum --input a='[[1, 2]]' --input b=@b.npy --json
     """
-    if not math.isfinite(timeout_s):
-        raise click.BadParameter(f"{timeout_s} is not a finite number.", param_hint="'--timeout-s'")
+    if math.isnan(timeout_s):  # which is in every range
+        raise click.BadParameter("nan is not a number.", param_hint="'--timeout-s'")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would log is in the error
 
     from tritonkit.cli.answers import place_to_save, require_savable, save_as, show
     from tritonkit.cli.inputs import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import zipfile
@@ -66,6 +67,8 @@ def _read_input(name: str, value: str) -> Iterator[tuple[str, Any]]:
         yield name, Typed(value)
         return
     path = Path(value[1:])
+    if value == "@-" and sys.stdin is None:
+        raise InputError("stdin is closed; nothing can be read from it")
     if value == "@-":
         content = _parse(sys.stdin.buffer.read(), "stdin")
     elif path.suffix == ".json":
@@ -100,7 +103,7 @@ def _reason(error: Exception) -> str:
 def _parse(text: str | bytes, what: str) -> Any:
     """JSON, with NaN and Infinity. InputError that says where it is wrong."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=_finite)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         reason = f"{error.msg} at {where}" if error.doc.strip() else "it is empty"
@@ -109,6 +112,13 @@ def _parse(text: str | bytes, what: str) -> Any:
     except (ValueError, RecursionError) as error:  # a number of too many digits; lists too deep
         reason = _reason(error)
     raise InputError(f"{what} is not JSON: {reason}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):  # of digits; Infinity does not come here
+        raise ValueError(f"{text} is too large for a number")
+    return number
 
 
 def _load(path: Path) -> Any:
@@ -126,10 +136,10 @@ def _load(path: Path) -> Any:
         if "Object arrays" in str(error):
             what = "holds Python objects; save text as array.astype(bytes)"
         else:
-            what = f"is not a {path.suffix} file"
+            what = f"is no {path.suffix} file, or a damaged one"
         raise InputError(f"{path} {what}") from error
     if isinstance(loaded, dict) != (path.suffix == ".npz"):
-        raise InputError(f"{path} is not a {path.suffix} file")
+        raise InputError(f"{path} is no {path.suffix} file, though it is named so")
     return loaded if path.suffix == ".npy" else _arrays(path, loaded)
 
 
@@ -178,6 +188,12 @@ def values_of(spec: ModelSpec, given: Sequence[tuple[str, Any]], row: int | None
             value = _from_typed(value.text, tensor)
         if row is not None:
             value = _take_row(value, name, row)
+        if isinstance(value, list):
+            shapes = {element.shape for element in value if isinstance(element, np.ndarray)}
+            if len(shapes) > 1:  # of a payloads.npz; each of them is a request that can be sent
+                raise InputError(
+                    f"input '{name}' has rows of different shapes; send one with --row"
+                )
         if isinstance(value, str | int | float):
             value = _as_row(value, tensor, spec.batches)
         values[name] = value

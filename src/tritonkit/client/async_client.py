@@ -135,7 +135,7 @@ class AsyncClient:
         timeout_s: Timeout = CLIENT_TIMEOUT,
         **tensors: Any,
     ) -> AsyncIterator[InferResult]:
-        """As `Client.send`."""
+        """As `Client.stream`."""
         options = self._options(
             *(version, outputs, 0, id, priority, sequence, parameters, headers, timeout_s)
         )
@@ -150,7 +150,7 @@ class AsyncClient:
     async def spec(
         self, model: str, *, version: str = "", timeout_s: Timeout = CLIENT_TIMEOUT
     ) -> ModelSpec:
-        """As `Client.results`."""
+        """As `Client.spec`."""
         return await self._core.spec(model, version, self._deadline(timeout_s))
 
     async def config(

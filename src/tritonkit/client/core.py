@@ -32,6 +32,7 @@ from tritonkit.client.transport import (
 from tritonkit.errors import (
     DeadlineError,
     InputError,
+    RequestCancelledError,
     RequestError,
     TensorError,
     UnavailableError,
@@ -43,6 +44,8 @@ Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
 # How long a server that has failed may take to say that it is ready again.
 _TRIAL_S = 1.0
+# How long a server may take to say whether it is ready, before it is asked anew.
+_ASK_S = 5.0
 # After these a server may still be at work on the request.
 _NOT_OVER = ("timeout", "cancelled", "closed")
 
@@ -94,6 +97,11 @@ class Opened:
         except RequestError as failure:
             error = failure
             raise
+        except (Exception, GeneratorExit):  # the reader's own, or it left the loop
+            raise
+        except BaseException:
+            error = _given_up()
+            raise
         finally:
             self.ended(error)
 
@@ -140,8 +148,7 @@ class Core:
     ) -> InferResult:
         """Check, send, and wait; several requests if there are more rows than one may have."""
         deadline = Deadline(options.timeout_s)
-        spec = await self.spec(model, options.version, deadline)
-        checked = check_inputs(spec, given, named, nan=self._nan)
+        spec, checked = await self._checked(model, given, named, options.version, deadline)
         most = spec.max_batch_size
         if 0 < most < checked.rows:
             self._require_splittable(spec, checked, options)
@@ -162,8 +169,7 @@ class Core:
         """All that comes before the first answer of a stream."""
         deadline = Deadline(options.timeout_s)
         started_s = time.perf_counter()
-        spec = await self.spec(model, options.version, deadline)
-        checked = check_inputs(spec, given, named, nan=self._nan)
+        spec, checked = await self._checked(model, given, named, options.version, deadline)
         if 0 < spec.max_batch_size < checked.rows:
             raise TensorError(
                 f"{model}: {checked.rows} rows; a stream is one request, and this model takes at "
@@ -189,6 +195,24 @@ class Core:
         )
         return Opened(answers, read, ended)
 
+    async def _checked(
+        self, model: str, given: Any, named: Mapping[str, Any], version: str, deadline: Deadline
+    ) -> tuple[ModelSpec, Checked]:
+        known = self._specs.get((model, version))
+        spec = known or await self.spec(model, version, deadline)
+        try:
+            return spec, check_inputs(spec, given, named, nan=self._nan)
+        except TensorError:
+            if known is None:
+                raise
+            # Perhaps the model was loaded anew, and takes these now.
+            self._specs.pop((model, version), None)
+            with suppress(RequestError):
+                spec = await self.spec(model, version, deadline)
+            if spec == known:
+                raise
+        return spec, check_inputs(spec, given, named, nan=self._nan)
+
     async def _infer(
         self,
         spec: ModelSpec,
@@ -198,6 +222,7 @@ class Core:
         deadline: Deadline,
         cancellation: Cancellation | None,
     ) -> InferResult:
+        self._require_open()
         started_s = time.perf_counter() if self._hooks else 0.0
         request = self._request(spec, arrays, options, deadline)
         memory, placed = self._memory, None
@@ -251,10 +276,14 @@ class Core:
                 # Perhaps the model was loaded anew, and is another now.
                 self._specs.pop((spec.name, options.version), None)
             raise
+        except BaseException as failure:
+            if not isinstance(failure, Exception):  # a task or a greenlet that is ended, Ctrl-C
+                error = _given_up()
+            raise
         finally:
             if memory is not None and placed is not None:
                 await memory.release(placed, over)
-            if self._hooks and tried:
+            if self._hooks and tried and (over or error is not None):
                 self._tell_ended(request, rows, tried[-1], len(tried), started_s, error)
 
     def _request(
@@ -416,20 +445,23 @@ class Core:
         """See `Client.load`."""
         if files and config is None:
             raise InputError(f"{model}: files need a config too; give config={{...}}")
-        arguments = {
-            "model": model,
-            "config": None if config is None else json.dumps(config),
-            "files": dict(files or {}),
-        }
+        try:
+            text = None if config is None else json.dumps(config, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{model}: a config that JSON cannot hold: {error}") from error
+        arguments = {"model": model, "config": text, "files": dict(files or {})}
         await self.ask_all(Operation.LOAD, arguments, deadline)
 
     async def holds(
         self, operation: Operation, arguments: Mapping[str, Any], deadline: Deadline
     ) -> bool:
         """Whether any server answers yes; one that cannot be reached does not."""
-        for member in self.pool.members:
+        members = self.pool.members
+        for i, member in enumerate(members):
             with suppress(UnavailableError, DeadlineError):
                 left_s = deadline.left_s(member.transport.address)
+                if left_s is not None:  # a silent server leaves time for those after it
+                    left_s /= len(members) - i
                 if await self._call(member, operation, arguments, left_s):
                     return True
         return False
@@ -440,8 +472,11 @@ class Core:
         deadline = Deadline(timeout_s)
         operation = Operation.MODEL_READY if model else Operation.READY
         arguments = {"model": model, "version": version} if model else {}
-        while not await self.holds(operation, arguments, deadline):
+        while True:
             left_s = deadline.left_s(f"{what} at {self.addresses()} is not ready")
+            if await self.holds(operation, arguments, Deadline(min(left_s or _ASK_S, _ASK_S))):
+                return
+            self._require_open()
             await self._io.sleep(min(0.1, left_s or 0.1))
 
     def addresses(self) -> str:
@@ -455,10 +490,13 @@ class Core:
         arguments: Mapping[str, Any],
         timeout_s: float | None,
     ) -> Any:
-        if self._closed:
-            raise UnavailableError("closed", "the client is closed")
+        self._require_open()
         headers = self._headers_of({})
         return await self._io.call(member.transport, operation, arguments, timeout_s, headers)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise UnavailableError("closed", "the client is closed")
 
     async def close(self) -> None:
         """Unregister and remove the shared memory, and close the connections."""
@@ -501,6 +539,10 @@ class Core:
                 request_id=request.id,
             )
         )
+
+
+def _given_up() -> RequestError:
+    return RequestCancelledError("cancelled", "given up by its caller")
 
 
 async def _itself(member: Member) -> Member:

@@ -7,6 +7,9 @@ from enum import Enum
 
 from tritonkit.errors import DeadlineError, InputError
 
+# Longer is for ever: locks and sockets count in 64 bits of nanoseconds.
+_LONGEST_S = 1e8
+
 
 class Deadline:
     """So many seconds from now; None is never. at_s: on time.monotonic's clock."""
@@ -16,6 +19,8 @@ class Deadline:
     def __init__(self, timeout_s: float | None):
         if timeout_s is not None and not timeout_s > 0:
             raise InputError(f"timeout_s is {timeout_s}; it must be more than 0, or None for ever")
+        if timeout_s is not None and timeout_s > _LONGEST_S:
+            timeout_s = None
         self._timeout_s = timeout_s
         self.at_s = None if timeout_s is None else time.monotonic() + timeout_s
 

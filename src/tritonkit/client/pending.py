@@ -74,7 +74,8 @@ def _in_order(
 
     def first() -> InferResult:
         nonlocal done
-        result = pending.popleft().result()
+        result = pending[0].result()
+        pending.popleft()
         done += 1
         if progress is not None:
             progress(done)

@@ -8,7 +8,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -165,10 +164,14 @@ class SharedTensors:
         for member in self._members:
             if name in member.regions:
                 member.regions.discard(name)
-                with suppress(RequestError):
+                try:
                     await self._call(
                         member, Operation.UNREGISTER, {"name": name}, _UNREGISTER_TIMEOUT_S
                     )
+                except (UnavailableError, DeadlineError):
+                    member.regions.clear()  # nor would it be told of the others
+                except RequestError:
+                    pass
 
 
 def is_forgotten_region(error: RequestError) -> bool:
