@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
+import grpc
 
 from tritonkit.client.address import Address
 from tritonkit.client.grpc_channel import (

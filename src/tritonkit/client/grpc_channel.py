@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
+import grpc
 
 from tritonkit.client.address import Address
 from tritonkit.client.grpc_operations import SERVICE
@@ -163,7 +163,7 @@ def tell_gevent() -> None:
     monkey = sys.modules.get("gevent.monkey")
     if _gevent_is_told or monkey is None or not monkey.is_module_patched("socket"):
         return
-    import grpc.experimental.gevent  # type: ignore[import-untyped]
+    import grpc.experimental.gevent
 
     grpc.experimental.gevent.init_gevent()
     _gevent_is_told = True

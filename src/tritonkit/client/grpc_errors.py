@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-import grpc  # type: ignore[import-untyped]
+import grpc
 from grpc import StatusCode
 
 from tritonkit.errors import RequestError, request_error

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import http.client
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,14 +15,27 @@ import psutil
 
 from tritonkit.errors import ServerError
 
-_PR_SET_PDEATHSIG = 1
+# Run by a Python of its own between fork and the server, because preexec_fn would not do: it makes
+# Popen really fork, gRPC's fork handlers then run in the child, and abort it now and then.
+# 1 is PR_SET_PDEATHSIG, 15 SIGTERM; the parent may have died before that was set.
+_LAUNCH = """
+import ctypes, os, sys
+parent, cpus, *argv = sys.argv[1:]
+ctypes.CDLL(None).prctl(1, 15)
+if os.getppid() != int(parent):
+    os._exit(1)
+if cpus:
+    os.sched_setaffinity(0, map(int, cpus.split(",")))
+os.execv(argv[0], argv)
+"""
 
 
 class ServerProcess:
     """A child process whose output goes to a log, and that never outlives the kit.
 
     It runs in a process group of its own: Ctrl-C reaches only the kit, which then ends the
-    server in order. If the kit itself is killed, the kernel sends the server SIGTERM.
+    server in order. If the kit itself is killed, the kernel sends the server SIGTERM; so it
+    does when the thread that started it ends.
     Its working folder is `cwd`, an empty one: Python would import from the folder that the kit
     happens to run in, where a `numpy/` may lie. So argv must not name relative paths.
     """
@@ -38,32 +49,19 @@ class ServerProcess:
         log: Path,
         cpus: Sequence[int],
     ):
-        self._libc = ctypes.CDLL(None)
-        self._cpus = set(cpus)
-        self._parent = os.getpid()
         # As last seen, because the children of a server that was killed cannot be found by it.
         self._children: list[psutil.Process] = []
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                list(argv),
+                [*_launcher(cpus), *argv],
                 env=env,
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 process_group=0,
-                preexec_fn=self._in_child,
             )
-
-    def _in_child(self) -> None:
-        if sys.platform != "linux":  # neither call exists elsewhere
-            return
-        self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != self._parent:  # the kit died before the line above
-            os._exit(1)
-        if self._cpus:
-            os.sched_setaffinity(0, self._cpus)
 
     def pids(self) -> list[int]:
         """The process and its descendants that are alive."""
@@ -126,6 +124,13 @@ class ServerProcess:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         _wait_ended(left, 2.0)
+
+
+def _launcher(cpus: Sequence[int]) -> list[str]:
+    if sys.platform != "linux":  # it has neither call
+        return []
+    cpu_list = ",".join(map(str, cpus))
+    return [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), cpu_list]
 
 
 def _wait_ended(processes: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
