@@ -22,6 +22,8 @@ def to_bytes(array: np.ndarray, dtype: DataType) -> memoryview | bytes:
     A TypeError means that an element of a BYTES array is neither.
     """
     if dtype.name != "BYTES":
+        if array.dtype is dtype.numpy and array.flags.c_contiguous and array.size:
+            return array.data.cast("B")
         data = np.ascontiguousarray(array, dtype.numpy)
         return data.reshape(-1).view(np.uint8).data if data.size else b""
     elements = array.ravel().tolist()

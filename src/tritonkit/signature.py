@@ -54,7 +54,9 @@ DATA_TYPES: tuple[DataType, ...] = (
 )
 """The element types that both ONNX Runtime and Triton carry."""
 
-_BY_NAME = {d.name: d for d in DATA_TYPES}
+KSERVE_TYPES = {d.name: d for d in DATA_TYPES}
+"""The same by KServe's names."""
+
 _BY_TRITON = {d.triton: d for d in DATA_TYPES}
 _BY_ONNX = {d.onnx: d for d in DATA_TYPES}
 _BY_NUMPY = {d.numpy: d for d in DATA_TYPES}
@@ -62,17 +64,17 @@ _BY_NUMPY = {d.numpy: d for d in DATA_TYPES}
 
 def data_type(name: str) -> DataType:
     """The dtype called `name` (`FP32`, `TYPE_FP32` or `FLOAT`). ModelError if there is none."""
-    for table in (_BY_NAME, _BY_TRITON, _BY_ONNX):
+    for table in (KSERVE_TYPES, _BY_TRITON, _BY_ONNX):
         if name in table:
             return table[name]
-    known = ", ".join(_BY_NAME)
+    known = ", ".join(KSERVE_TYPES)
     raise ModelError(f"dtype '{name}' is not carried by both ONNX Runtime and Triton; use {known}")
 
 
 def data_type_of(array: np.ndarray) -> DataType:
     """The dtype of a numpy array; any string or bytes array is BYTES."""
     if array.dtype.kind in "OSU":
-        return _BY_NAME["BYTES"]
+        return KSERVE_TYPES["BYTES"]
     if array.dtype not in _BY_NUMPY:
         raise ModelError(f"numpy dtype {array.dtype} is not carried by Triton; convert the array")
     return _BY_NUMPY[array.dtype]

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -62,8 +62,7 @@ class SequencePart(NamedTuple):
     end: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What a call may say besides its tensors; see `Client.infer`."""
 
     version: str = ""
@@ -72,8 +71,8 @@ class Options:
     id: str = ""
     priority: int = 0
     sequence: SequencePart | None = None
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, Parameter] = {}
+    headers: Mapping[str, str] = {}
     timeout_s: float | None = None
 
 
@@ -198,6 +197,7 @@ class Core:
     async def _checked(
         self, model: str, given: Any, named: Mapping[str, Any], version: str, deadline: Deadline
     ) -> tuple[ModelSpec, Checked]:
+        self._require_open()
         known = self._specs.get((model, version))
         spec = known or await self.spec(model, version, deadline)
         try:
@@ -222,7 +222,6 @@ class Core:
         deadline: Deadline,
         cancellation: Cancellation | None,
     ) -> InferResult:
-        self._require_open()
         started_s = time.perf_counter() if self._hooks else 0.0
         request = self._request(spec, arrays, options, deadline)
         memory, placed = self._memory, None
@@ -294,9 +293,9 @@ class Core:
         deadline: Deadline,
     ) -> InferRequest:
         parameters = dict(options.parameters)
-        left_s = deadline.left_s(spec.name)
-        if left_s is not None:
-            parameters["timeout"] = max(int(left_s * 1e6), 1)
+        if deadline.timeout_s is not None:
+            # The whole, not what is left of it: a little late for the server is early enough.
+            parameters["timeout"] = max(int(deadline.timeout_s * 1e6), 1)
         if options.priority:
             parameters["priority"] = options.priority
         if options.sequence is not None:
@@ -555,5 +554,5 @@ def _sticky(options: Options) -> int | None:
         return None
     if not options.sequence.id:
         raise InputError("a sequence's id must be neither 0 nor empty")
-    text = str(options.sequence.id).encode()
+    text = str(options.sequence.id).encode(errors="surrogatepass")
     return int.from_bytes(text, "big") % (2**61 - 1)

@@ -12,16 +12,19 @@ _LONGEST_S = 1e8
 
 
 class Deadline:
-    """So many seconds from now; None is never. at_s: on time.monotonic's clock."""
+    """So many seconds from now; None is never.
 
-    __slots__ = ("_timeout_s", "at_s")
+    timeout_s: as given. at_s: when it passes, on time.monotonic's clock.
+    """
+
+    __slots__ = ("at_s", "timeout_s")
 
     def __init__(self, timeout_s: float | None):
         if timeout_s is not None and not timeout_s > 0:
             raise InputError(f"timeout_s is {timeout_s}; it must be more than 0, or None for ever")
         if timeout_s is not None and timeout_s > _LONGEST_S:
             timeout_s = None
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self.at_s = None if timeout_s is None else time.monotonic() + timeout_s
 
     def left_s(self, what: str) -> float | None:
@@ -30,7 +33,7 @@ class Deadline:
             return None
         left_s = self.at_s - time.monotonic()
         if left_s <= 0:
-            raise DeadlineError("timeout", f"{what}: no answer within {self._timeout_s:g} s")
+            raise DeadlineError("timeout", f"{what}: no answer within {self.timeout_s:g} s")
         return left_s
 
 

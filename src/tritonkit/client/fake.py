@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from tritonkit.client.fake_model import FakeModel
@@ -74,7 +73,7 @@ class FakeTransport(FakeServer):
             t if isinstance(t.data, Region) else t._replace(data=bytes(t.data))
             for t in request.inputs
         )
-        return replace(request, inputs=tuple(copies))
+        return request._replace(inputs=tuple(copies))
 
     def send(
         self,

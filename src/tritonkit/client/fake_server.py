@@ -8,7 +8,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from tritonkit.client.fake_model import FakeModel
@@ -129,7 +129,7 @@ class FakeServer:
         arrays = served.model.decode(request)
         with self._counted(served, request), closing(served.model.run(request, arrays)) as answers:
             for answer in answers:
-                yield replace(answer, is_final=not served.model.decoupled)
+                yield answer._replace(is_final=not served.model.decoupled)
 
     @contextmanager
     def _counted(self, served: _Served, request: InferRequest) -> Iterator[None]:

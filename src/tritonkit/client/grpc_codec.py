@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,31 +68,27 @@ class Answer(NamedTuple):
 def encode_request(request: InferRequest, address: str) -> Message:
     """RejectedError if it is too large, or has a value that no message can hold."""
     try:
-        message = pb.ModelInferRequest(
-            model_name=request.model, model_version=request.version, id=request.id
-        )
         raw: list[bytes | memoryview] = []
         total = 0
-        for name, datatype, shape, data, parameters in request.inputs:
-            entry = message.inputs.add(name=name, datatype=datatype, shape=shape)
-            if parameters:
-                _put_parameters(entry.parameters, parameters)
-            if isinstance(data, Region):
-                _put_region(entry.parameters, data)
-            else:
+        for tensor in request.inputs:
+            data = tensor.data
+            if not isinstance(data, Region):
                 size = data.nbytes if isinstance(data, memoryview) else len(data)
                 raw += (_raw_field(size), data)
                 total += size
-        regions = _put_outputs(message, request.outputs) if request.outputs else {}
-        if request.parameters:
-            _put_parameters(message.parameters, request.parameters)
-        if total + message.ByteSize() + 16 * len(raw) > MAX_MESSAGE_BYTES:
+        if len(raw) == 2 * len(request.inputs) and not any(t.parameters for t in request.inputs):
+            described = tuple([t[:3] for t in request.inputs])
+            head = _described_inputs(request.model, request.version, described)
+        else:
+            head = _inputs(request)
+        rest, regions = _rest(request)
+        if total + len(head) + len(rest) + 16 * len(raw) > MAX_MESSAGE_BYTES:
             raise request_error(
                 "too_large",
                 f"{address}: a request of {total} bytes; gRPC carries {MAX_MESSAGE_BYTES}; "
                 "use shared memory, HTTP, or a smaller batch",
             )
-        return Message(b"".join((message.SerializeToString(), *raw)), regions)
+        return Message(b"".join((head, rest, *raw)), regions)
     except (TypeError, ValueError) as error:  # a number over 64 bits, text that is no UTF-8
         raise request_error("invalid", f"{address}: cannot be sent: {error}") from error
 
@@ -127,6 +124,47 @@ def parse(kind: Any, data: bytes | None, address: str) -> Any:
     raise _protocol_error(address, "the answer has no message")
 
 
+@lru_cache(256)
+def _described_inputs(
+    model: str, version: str, described: tuple[tuple[str, str, tuple[int, ...]], ...]
+) -> bytes:
+    """The part of the message that requests with inputs of the same shapes share."""
+    message = pb.ModelInferRequest(model_name=model, model_version=version)
+    for name, datatype, shape in described:
+        message.inputs.add(name=name, datatype=datatype, shape=shape)
+    return bytes(message.SerializeToString())
+
+
+def _inputs(request: InferRequest) -> bytes:
+    """The same part for inputs that have parameters, or lie in shared memory."""
+    message = pb.ModelInferRequest(model_name=request.model, model_version=request.version)
+    for name, datatype, shape, data, parameters in request.inputs:
+        entry = message.inputs.add(name=name, datatype=datatype, shape=shape)
+        _put_parameters(entry.parameters, parameters)
+        if isinstance(data, Region):
+            _put_region(entry.parameters, data)
+    return bytes(message.SerializeToString())
+
+
+def _rest(request: InferRequest) -> tuple[bytes, dict[str, Region]]:
+    """The message without its inputs, and the regions of its outputs."""
+    if not request.outputs and not request.id and request.parameters.keys() == {"timeout"}:
+        return _timeout(request.parameters["timeout"]), {}
+    message = pb.ModelInferRequest(id=request.id)
+    _put_parameters(message.parameters, request.parameters)
+    regions = _put_outputs(message, request.outputs)
+    return bytes(message.SerializeToString()), regions
+
+
+@lru_cache(256, typed=True)
+def _timeout(value: Parameter) -> bytes:
+    """What a request has that says nothing else than its timeout."""
+    message = pb.ModelInferRequest()
+    _put_parameters(message.parameters, {"timeout": value})
+    return bytes(message.SerializeToString())
+
+
+@lru_cache(1024)
 def _raw_field(size: int) -> bytes:
     """What precedes one of the raw_input_contents: tag, and length in groups of 7 bits."""
     head = bytearray((_RAW_TAG,))

@@ -8,7 +8,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from tritonkit.client.operations import Operation
@@ -47,7 +47,7 @@ class Placed:
             else t
             for t in response.outputs
         )
-        return replace(response, outputs=outputs)
+        return response._replace(outputs=outputs)
 
 
 def place(request: InferRequest, spec: ModelSpec, rows: int, pool: RegionPool) -> Placed | None:
@@ -81,7 +81,14 @@ def place(request: InferRequest, spec: ModelSpec, rows: int, pool: RegionPool) -
         w._replace(region=where(f"output {w.name}")) if f"output {w.name}" in sizes else w
         for w in wanted
     )
-    return Placed(replace(request, inputs=tuple(inputs), outputs=outputs), region)
+    return Placed(request._replace(inputs=tuple(inputs), outputs=outputs), region)
+
+
+def _may_have_large(request: InferRequest, spec: ModelSpec, rows: int) -> bool:
+    """False for most requests, at little cost."""
+    if rows * spec.row_bytes_of_largest_output >= WORTH_BYTES:
+        return True
+    return any(map(_is_large, request.inputs))
 
 
 def _is_large(tensor: Tensor) -> bool:
@@ -114,6 +121,8 @@ class SharedTensors:
 
     async def place(self, request: InferRequest, spec: ModelSpec, rows: int) -> Placed | None:
         """The request with its large tensors in a region. None if it had better go by wire."""
+        if not self._quarantine and not _may_have_large(request, spec, rows):
+            return None
         if not any(m.shares_memory for m in self._members):
             return None
         while self._quarantine and self._quarantine[0][0] <= time.monotonic():

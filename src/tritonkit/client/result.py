@@ -11,7 +11,7 @@ import numpy as np
 from tritonkit.binary import from_bytes
 from tritonkit.client.transport import InferResponse, Parameter, Region, Tensor
 from tritonkit.errors import InputError, ModelError, RequestError, request_error
-from tritonkit.signature import data_type, data_type_of
+from tritonkit.signature import KSERVE_TYPES, data_type, data_type_of
 
 
 class InferResult(Mapping[str, np.ndarray]):
@@ -149,7 +149,8 @@ def _read_tensor(model: str, tensor: Tensor) -> np.ndarray:
     if isinstance(data, Region):
         raise _protocol_error(model, f"output '{name}' is in shared memory, unasked")
     try:
-        return from_bytes(data, data_type(datatype), shape)
+        dtype = KSERVE_TYPES.get(datatype) or data_type(datatype)
+        return from_bytes(data, dtype, shape)
     except ModelError as error:
         raise _protocol_error(model, f"output '{name}' cannot be read: {error}") from error
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -50,6 +51,23 @@ class ModelSpec:
     def outputs(self) -> dict[str, TensorSpec]:
         """The outputs by name, in the model's order."""
         return {t.name: t for t in self.signature.outputs}
+
+    @cached_property
+    def only_input(self) -> TensorSpec | None:
+        """The input of a model that has exactly one."""
+        return self.signature.inputs[0] if len(self.signature.inputs) == 1 else None
+
+    @cached_property
+    def row_bytes_of_largest_output(self) -> int:
+        """Bytes of a row of it, or of all of it if the model does not batch. Outputs whose size is
+        not known before they are computed count as 0.
+        """
+        sizes = [0]
+        for tensor in self.signature.outputs:
+            dims = [dim for dim in tensor.shape[self.batches :] if isinstance(dim, int)]
+            if len(dims) == len(tensor.shape) - self.batches and tensor.dtype.name != "BYTES":
+                sizes.append(math.prod(dims) * tensor.dtype.numpy.itemsize)
+        return max(sizes)
 
     @cached_property
     def required(self) -> tuple[str, ...]:

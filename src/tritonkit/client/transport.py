@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -59,8 +59,7 @@ class Wanted(NamedTuple):
     region: Region | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class InferRequest:
+class InferRequest(NamedTuple):
     """An inference request. version: empty for the server's choice.
 
     outputs: empty for all of them. parameters: `timeout` is in microseconds; `priority`,
@@ -72,7 +71,7 @@ class InferRequest:
     version: str = ""
     outputs: tuple[Wanted, ...] = ()
     id: str = ""
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    parameters: Mapping[str, Parameter] = {}
 
 
 def infer_request(
@@ -86,8 +85,7 @@ def infer_request(
     return InferRequest(model, tuple(tensors), outputs=tuple(Wanted(name) for name in outputs))
 
 
-@dataclass(frozen=True, slots=True)
-class InferResponse:
+class InferResponse(NamedTuple):
     """An answer. outputs: as the server sent them; those in shared memory have a Region.
 
     is_final: in a stream, that no more will follow.
@@ -97,7 +95,7 @@ class InferResponse:
     version: str
     outputs: tuple[Tensor, ...]
     id: str = ""
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    parameters: Mapping[str, Parameter] = {}
     is_final: bool = True
 
 
