@@ -41,14 +41,16 @@ def from_bytes(data: bytes | memoryview, dtype: DataType, shape: Sequence[int]) 
     ValueError if the bytes are too few, too many, or no such tensor.
     """
     try:
-        for size in shape:
-            if size < 0:  # numpy would take -1 for "as many as there are"
-                raise ValueError(f"a tensor of shape {shape}")
+        if min(shape, default=0) < 0:  # numpy would take -1 for "as many as there are"
+            raise ValueError(f"a tensor of shape {shape}")
         if dtype.name == "BYTES":
             return _read_elements(bytes(data), math.prod(shape)).reshape(shape)
         if type(data) is not bytes:
-            data = memoryview(data).toreadonly()
-        return np.frombuffer(data, dtype.numpy).reshape(shape)
+            data = memoryview(data).toreadonly().cast("B")
+        array = np.ndarray(shape, dtype.numpy, data)
+        if array.nbytes != len(data):
+            raise ValueError(f"{len(data)} bytes for a tensor of shape {shape}")
+        return array
     except (TypeError, OverflowError) as error:
         raise ValueError(f"a tensor of shape {shape}: {error}") from error
 

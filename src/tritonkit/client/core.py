@@ -292,7 +292,7 @@ class Core:
         options: Options,
         deadline: Deadline,
     ) -> InferRequest:
-        parameters = dict(options.parameters)
+        parameters = dict(options.parameters) if options.parameters else {}
         if deadline.timeout_s is not None:
             # The whole, not what is left of it: a little late for the server is early enough.
             parameters["timeout"] = max(int(deadline.timeout_s * 1e6), 1)

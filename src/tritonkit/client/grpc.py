@@ -57,7 +57,7 @@ class GrpcTransport:
         self.address = str(address)
         credentials = channel_credentials(address, tls)
         tell_gevent()
-        common = (channel_options(address), COMPRESSIONS[compression])
+        common = (channel_options(address, compressed=bool(compression)), COMPRESSIONS[compression])
         if credentials is None:
             self._channel = grpc.insecure_channel(target(address), *common)
         else:

@@ -159,7 +159,8 @@ class AsyncGrpcTransport:
         self._in_use += 1
 
     def _open(self) -> None:
-        common = (channel_options(self._where), self._compression)
+        compressed = self._compression is not COMPRESSIONS[None]
+        common = (channel_options(self._where, compressed=compressed), self._compression)
         if self._credentials is None:
             self._channel = grpc.aio.insecure_channel(target(self._where), *common)
         else:

@@ -69,16 +69,18 @@ def encode_request(request: InferRequest, address: str) -> Message:
     """RejectedError if it is too large, or has a value that no message can hold."""
     try:
         raw: list[bytes | memoryview] = []
+        described = []
         total = 0
-        for tensor in request.inputs:
-            data = tensor.data
-            if not isinstance(data, Region):
-                size = data.nbytes if isinstance(data, memoryview) else len(data)
-                raw += (_raw_field(size), data)
-                total += size
-        if len(raw) == 2 * len(request.inputs) and not any(t.parameters for t in request.inputs):
-            described = tuple([t[:3] for t in request.inputs])
-            head = _described_inputs(request.model, request.version, described)
+        for name, datatype, shape, data, parameters in request.inputs:
+            if isinstance(data, Region):
+                continue
+            size = data.nbytes if isinstance(data, memoryview) else len(data)
+            raw += (_raw_field(size), data)
+            total += size
+            if not parameters:
+                described.append((name, datatype, shape))
+        if len(described) == len(request.inputs):
+            head = _described_inputs(request.model, request.version, tuple(described))
         else:
             head = _inputs(request)
         rest, regions = _rest(request)
@@ -148,8 +150,9 @@ def _inputs(request: InferRequest) -> bytes:
 
 def _rest(request: InferRequest) -> tuple[bytes, dict[str, Region]]:
     """The message without its inputs, and the regions of its outputs."""
-    if not request.outputs and not request.id and request.parameters.keys() == {"timeout"}:
-        return _timeout(request.parameters["timeout"]), {}
+    parameters = request.parameters
+    if not (request.outputs or request.id) and len(parameters) == 1 and "timeout" in parameters:
+        return _timeout(parameters["timeout"]), {}
     message = pb.ModelInferRequest(id=request.id)
     _put_parameters(message.parameters, request.parameters)
     regions = _put_outputs(message, request.outputs)
@@ -220,9 +223,7 @@ def _response(
     outputs: list[Tensor] = []
     if len(raw) == len(entries) and not regions:  # nearly always
         for entry, data in zip(entries, raw, strict=True):
-            own = _parameters(entry.parameters) if entry.parameters else {}
-            shape = tuple(entry.shape[:])
-            outputs.append(Tensor(entry.name, entry.datatype, shape, data, own))
+            outputs.append(Tensor(entry.name, entry.datatype, tuple(entry.shape[:]), data))
     else:
         outputs = _mixed_outputs(entries, raw, regions, address)
     return InferResponse(

@@ -23,8 +23,8 @@ SharedMemory = bool | Literal["auto"]
 Call = Callable[[Member, Operation, dict[str, Any], float | None], Awaitable[Any]]
 """Carries out an operation on one server within so many seconds."""
 
-WORTH_BYTES = 64 * 1024
-"""A smaller tensor goes over the wire. Measured: benchmarks/shared_memory.py."""
+WORTH_BYTES = 128 * 1024
+"""A smaller tensor goes over the wire. Measured: benchmarks/client.py, `crossover`."""
 
 # A request that was given up may read and write its region for a while yet: until then no server
 # is told to unmap it.

@@ -101,10 +101,11 @@ def encode(arrays: Mapping[str, np.ndarray], spec: ModelSpec) -> tuple[Tensor, .
     """Checked arrays, or parts of them, as they go over the wire. Contiguous ones are not copied:
     they must stay as they are until the request is sent.
     """
-    return tuple(
-        Tensor(name, (dtype := spec.inputs[name].dtype).name, array.shape, to_bytes(array, dtype))
-        for name, array in arrays.items()
-    )
+    tensors, inputs = [], spec.inputs
+    for name, array in arrays.items():
+        dtype = inputs[name].dtype
+        tensors.append(Tensor(name, dtype.name, array.shape, to_bytes(array, dtype)))
+    return tuple(tensors)
 
 
 def _fits(array: np.ndarray, spec: ModelSpec) -> bool:
