@@ -129,7 +129,9 @@ class Core:
         self._retries, self._budget = retries, Budget(retries)
         self._headers = headers
         self._memory = (
-            SharedTensors(shared_memory, self._call, self.pool.members) if shared_memory else None
+            SharedTensors(shared_memory, self.pool.members, self._call, io.sleep)
+            if shared_memory
+            else None
         )
         self._nan = nan
         self._specs: dict[tuple[str, str], ModelSpec] = {}

@@ -30,6 +30,7 @@ WORTH_BYTES = 128 * 1024
 # is told to unmap it.
 _QUARANTINE_S = 60.0
 _UNREGISTER_TIMEOUT_S = 1.0
+_UNREGISTER_TRIES, _UNREGISTER_WAIT_S = 50, 0.01
 
 
 @dataclass(frozen=True)
@@ -108,14 +109,25 @@ def _output_bytes(spec: ModelSpec, name: str, rows: int) -> int:
 
 
 class SharedTensors:
-    """The shared memory of one client. mode: True, or "auto", which falls back to the wire when
-    there is no room for a region, or a server does not take it (it may see another /dev/shm).
+    """The shared memory of one client. mode: True, or "auto": only with servers at a loopback
+    address, and by wire when there is no room for a region, or a server does not take it (in a
+    container it may see another /dev/shm).
     """
 
-    def __init__(self, mode: Literal[True, "auto"], call: Call, members: Sequence[Member]):
+    def __init__(
+        self,
+        mode: Literal[True, "auto"],
+        members: Sequence[Member],
+        call: Call,
+        sleep: Callable[[float], Awaitable[None]],
+    ):
         self._mode = mode
-        self._call = call
         self._members = members
+        self._call = call
+        self._sleep = sleep
+        if mode == "auto":
+            for member in members:
+                member.shares_memory = member.is_loopback
         self._regions = RegionPool()
         self._quarantine: deque[tuple[float, str]] = deque()
 
@@ -126,7 +138,7 @@ class SharedTensors:
         if not any(m.shares_memory for m in self._members):
             return None
         while self._quarantine and self._quarantine[0][0] <= time.monotonic():
-            await self._unregister(self._quarantine.popleft()[1])
+            await self._forget(self._quarantine.popleft()[1])
         try:
             return place(request, spec, rows, self._regions)
         except UnavailableError:
@@ -158,29 +170,46 @@ class SharedTensors:
         """over: whether it is certain that the server is done with the region."""
         if over:
             for dropped in self._regions.give_back(placed.region):
-                await self._unregister(dropped.name)
+                await self._forget(dropped.name)
         else:
             self._regions.discard(placed.region)
-            self._quarantine.append((time.monotonic() + _QUARANTINE_S, placed.region.name))
+            self._forget_later(placed.region.name)
+
+    async def _forget(self, name: str) -> None:
+        if not await self._unregister(name):
+            self._forget_later(name)
+
+    def _forget_later(self, name: str) -> None:
+        self._quarantine.append((time.monotonic() + _QUARANTINE_S, name))
 
     async def close(self) -> None:
         """Have the servers forget all regions, and remove them."""
         for name in {name for member in self._members for name in member.regions}:
-            await self._unregister(name)
+            for _ in range(_UNREGISTER_TRIES):
+                if await self._unregister(name):
+                    break
+                await self._sleep(_UNREGISTER_WAIT_S)
         self._regions.close()
 
-    async def _unregister(self, name: str) -> None:
+    async def _unregister(self, name: str) -> bool:
+        """Have all servers forget it. False if one is still using it, which has to be told later:
+        Triton lets go of a region a moment after it has sent the answer.
+        """
+        forgotten = True
         for member in self._members:
-            if name in member.regions:
-                member.regions.discard(name)
-                try:
-                    await self._call(
-                        member, Operation.UNREGISTER, {"name": name}, _UNREGISTER_TIMEOUT_S
-                    )
-                except (UnavailableError, DeadlineError):
-                    member.regions.clear()  # nor would it be told of the others
-                except RequestError:
-                    pass
+            if name not in member.regions:
+                continue
+            what = {"name": name}
+            try:
+                await self._call(member, Operation.UNREGISTER, what, _UNREGISTER_TIMEOUT_S)
+            except (UnavailableError, DeadlineError):
+                member.regions.clear()  # nor would it be told of the others
+            except RequestError as error:
+                if "in use" in str(error):
+                    forgotten = False
+                    continue
+            member.regions.discard(name)
+        return forgotten
 
 
 def is_forgotten_region(error: RequestError) -> bool:

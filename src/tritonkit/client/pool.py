@@ -11,11 +11,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from tritonkit.client.address import parse_address
 from tritonkit.client.events import Event, ServerBack, ServerRested
-from tritonkit.errors import RequestError
+from tritonkit.errors import InputError, RequestError
 
 REST_S = 0.25
 LONGEST_REST_S = 10.0
@@ -39,6 +41,13 @@ class Member:
     rests_until_s: float = 0.0
     strikes: int = 0
     on_trial: bool = False
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether its address says that it is on this machine."""
+        with suppress(InputError):  # what a transport of the user's calls itself
+            return parse_address(self.transport.address).is_loopback
+        return False
 
 
 class Pool:
