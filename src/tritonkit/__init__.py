@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tritonkit.client.async_client import AsyncClient
     from tritonkit.client.client import Client
-    from tritonkit.client.core import SequencePart
+    from tritonkit.client.inference import SequencePart
     from tritonkit.client.retry import NO_RETRIES, Retries
     from tritonkit.client.transport import Tls
 
@@ -24,7 +24,7 @@ _HOMES = {
     "Client": "client",
     "NO_RETRIES": "retry",
     "Retries": "retry",
-    "SequencePart": "core",
+    "SequencePart": "inference",
     "Tls": "transport",
 }
 

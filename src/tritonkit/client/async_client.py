@@ -7,10 +7,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Ma
 from contextlib import aclosing
 from typing import Any, Literal, Self
 
+from tritonkit.client.calls import Calls
 from tritonkit.client.connect import Token, async_transport, each_address, every_request
-from tritonkit.client.core import Core, Options, SequencePart
+from tritonkit.client.control import Control
 from tritonkit.client.deadline import CLIENT_TIMEOUT, ClientTimeout, Deadline, Timeout
 from tritonkit.client.events import Hook
+from tritonkit.client.inference import Inference, Options, SequencePart
 from tritonkit.client.io import AsyncIO
 from tritonkit.client.operations import Operation
 from tritonkit.client.pending_aio import in_order
@@ -57,14 +59,10 @@ class AsyncClient:
             transports = (transport,)
         else:
             transports = each_address(address, lambda a: async_transport(a, tls, compression))
-        self._core = Core(
-            transports,
-            AsyncIO(),
-            retries=retries,
-            headers=every_request(headers, token),
-            shared_memory=shared_memory,
-            nan=nan,
-            hooks=hooks,
+        self._calls = Calls(transports, AsyncIO(), retries, every_request(headers, token), hooks)
+        self._control = Control(self._calls)
+        self._inference = Inference(
+            self._calls, self._control, shared_memory=shared_memory, nan=nan
         )
         self._timeout_s = timeout_s
 
@@ -91,7 +89,7 @@ class AsyncClient:
         options = self._options(
             *(version, outputs, classes, id, priority, sequence, parameters, headers, timeout_s)
         )
-        return await self._core.infer(model, inputs, tensors, options)
+        return await self._inference.infer(model, inputs, tensors, options)
 
     def map(
         self,
@@ -115,7 +113,7 @@ class AsyncClient:
         )
 
         async def send(item: Any) -> InferResult:
-            return await self._core.infer(model, item, {}, options)
+            return await self._inference.infer(model, item, {}, options)
 
         return in_order(items, send, max_in_flight, progress)
 
@@ -139,7 +137,7 @@ class AsyncClient:
         options = self._options(
             *(version, outputs, 0, id, priority, sequence, parameters, headers, timeout_s)
         )
-        opened = await self._core.open_stream(model, inputs, tensors, options)
+        opened = await self._inference.open_stream(model, inputs, tensors, options)
         with opened.watched():
             async with aclosing(opened.answers()) as answers:
                 async for response in answers:
@@ -151,7 +149,7 @@ class AsyncClient:
         self, model: str, *, version: str = "", timeout_s: Timeout = CLIENT_TIMEOUT
     ) -> ModelSpec:
         """As `Client.spec`."""
-        return await self._core.spec(model, version, self._deadline(timeout_s))
+        return await self._control.spec(model, version, self._deadline(timeout_s))
 
     async def config(
         self, model: str, *, version: str = "", timeout_s: Timeout = CLIENT_TIMEOUT
@@ -180,7 +178,7 @@ class AsyncClient:
 
     async def is_live(self, *, timeout_s: Timeout = CLIENT_TIMEOUT) -> bool:
         """As `Client.is_live`."""
-        return await self._core.holds(Operation.LIVE, {}, self._deadline(timeout_s))
+        return await self._control.holds(Operation.LIVE, {}, self._deadline(timeout_s))
 
     async def is_ready(
         self, model: str = "", *, version: str = "", timeout_s: Timeout = CLIENT_TIMEOUT
@@ -188,13 +186,13 @@ class AsyncClient:
         """As `Client.is_ready`."""
         operation = Operation.MODEL_READY if model else Operation.READY
         which = {"model": model, "version": version} if model else {}
-        return await self._core.holds(operation, which, self._deadline(timeout_s))
+        return await self._control.holds(operation, which, self._deadline(timeout_s))
 
     async def wait_until_ready(
         self, model: str = "", *, version: str = "", timeout_s: float = 60.0
     ) -> None:
         """As `Client.wait_until_ready`."""
-        await self._core.wait_until_ready(model, version, timeout_s)
+        await self._control.wait_until_ready(model, version, timeout_s)
 
     # Control, on every server
 
@@ -207,7 +205,7 @@ class AsyncClient:
         timeout_s: Timeout = CLIENT_TIMEOUT,
     ) -> None:
         """As `Client.load`."""
-        await self._core.load(model, config, files, self._deadline(timeout_s))
+        await self._control.load(model, config, files, self._deadline(timeout_s))
 
     async def unload(
         self, model: str, *, dependents: bool = False, timeout_s: Timeout = CLIENT_TIMEOUT
@@ -236,7 +234,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         """As `Client.close`."""
-        await self._core.close()
+        await self._inference.close()
+        await self._calls.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -245,7 +244,7 @@ class AsyncClient:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<AsyncClient {self._core.addresses()}>"
+        return f"<AsyncClient {self._calls.addresses()}>"
 
     # Of use to the above
 
@@ -273,7 +272,7 @@ class AsyncClient:
         return Deadline(self._timeout_s if isinstance(timeout_s, ClientTimeout) else timeout_s)
 
     async def _ask(self, operation: Operation, timeout_s: Timeout, **arguments: Any) -> Any:
-        return await self._core.ask(operation, arguments, self._deadline(timeout_s))
+        return await self._calls.ask(operation, arguments, self._deadline(timeout_s))
 
     async def _ask_all(self, operation: Operation, timeout_s: Timeout, **arguments: Any) -> Any:
-        return await self._core.ask_all(operation, arguments, self._deadline(timeout_s))
+        return await self._control.ask_all(operation, arguments, self._deadline(timeout_s))

@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, Literal, Self
 
+from tritonkit.client.calls import Calls
 from tritonkit.client.connect import Token, blocking_transport, each_address, every_request
-from tritonkit.client.core import Core, Options, SequencePart
+from tritonkit.client.control import Control
 from tritonkit.client.deadline import CLIENT_TIMEOUT, ClientTimeout, Deadline, Timeout
 from tritonkit.client.events import Hook
+from tritonkit.client.inference import Inference, Options, SequencePart
 from tritonkit.client.io import BlockingIO, run
 from tritonkit.client.operations import Operation
 from tritonkit.client.pending import Pending, in_order
@@ -76,14 +78,10 @@ class Client:
             transports = (transport,)
         else:
             transports = each_address(address, lambda a: blocking_transport(a, tls, compression))
-        self._core = Core(
-            transports,
-            BlockingIO(),
-            retries=retries,
-            headers=every_request(headers, token),
-            shared_memory=shared_memory,
-            nan=nan,
-            hooks=hooks,
+        self._calls = Calls(transports, BlockingIO(), retries, every_request(headers, token), hooks)
+        self._control = Control(self._calls)
+        self._inference = Inference(
+            self._calls, self._control, shared_memory=shared_memory, nan=nan
         )
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
@@ -130,7 +128,7 @@ class Client:
         options = self._options(
             *(version, outputs, classes, id, priority, sequence, parameters, headers, timeout_s)
         )
-        return run(self._core.infer(model, inputs, tensors, options))
+        return run(self._inference.infer(model, inputs, tensors, options))
 
     def submit(
         self,
@@ -159,7 +157,7 @@ class Client:
         )
 
         def send(cancellation: Cancellation) -> InferResult:
-            return run(self._core.infer(model, inputs, tensors, options, cancellation))
+            return run(self._inference.infer(model, inputs, tensors, options, cancellation))
 
         with self._lock:
             if self._closed:
@@ -200,7 +198,7 @@ class Client:
         )
 
         def send(item: Any, cancellation: Cancellation) -> InferResult:
-            return run(self._core.infer(model, item, {}, options, cancellation))
+            return run(self._inference.infer(model, item, {}, options, cancellation))
 
         return in_order(items, send, max_in_flight, progress)
 
@@ -231,7 +229,7 @@ class Client:
         options = self._options(
             *(version, outputs, 0, id, priority, sequence, parameters, headers, timeout_s)
         )
-        opened = run(self._core.open_stream(model, inputs, tensors, options))
+        opened = run(self._inference.open_stream(model, inputs, tensors, options))
 
         def results() -> Iterator[InferResult]:
             with opened.watched(), closing(opened.answers()) as answers:
@@ -250,7 +248,7 @@ class Client:
         >>> print(client.spec("ranker"))
         ranker: x:FP32[dim_0,2] -> score:FP32[dim_0,1], up to 8 rows a request
         """
-        return run(self._core.spec(model, version, self._deadline(timeout_s)))
+        return run(self._control.spec(model, version, self._deadline(timeout_s)))
 
     def config(
         self, model: str, *, version: str = "", timeout_s: Timeout = CLIENT_TIMEOUT
@@ -303,7 +301,7 @@ class Client:
         >>> client.is_live()
         True
         """
-        return run(self._core.holds(Operation.LIVE, {}, self._deadline(timeout_s)))
+        return run(self._control.holds(Operation.LIVE, {}, self._deadline(timeout_s)))
 
     def is_ready(
         self, model: str = "", *, version: str = "", timeout_s: Timeout = CLIENT_TIMEOUT
@@ -315,7 +313,7 @@ class Client:
         """
         operation = Operation.MODEL_READY if model else Operation.READY
         which = {"model": model, "version": version} if model else {}
-        return run(self._core.holds(operation, which, self._deadline(timeout_s)))
+        return run(self._control.holds(operation, which, self._deadline(timeout_s)))
 
     def wait_until_ready(
         self, model: str = "", *, version: str = "", timeout_s: float = 60.0
@@ -324,7 +322,7 @@ class Client:
 
         >>> client.wait_until_ready("ranker")
         """
-        run(self._core.wait_until_ready(model, version, timeout_s))
+        run(self._control.wait_until_ready(model, version, timeout_s))
 
     # Control, on every server
 
@@ -343,7 +341,7 @@ class Client:
 
         >>> client.load("ranker")
         """
-        run(self._core.load(model, config, files, self._deadline(timeout_s)))
+        run(self._control.load(model, config, files, self._deadline(timeout_s)))
 
     def unload(
         self, model: str, *, dependents: bool = False, timeout_s: Timeout = CLIENT_TIMEOUT
@@ -393,7 +391,8 @@ class Client:
             self._closed = True
         if self._workers is not None:
             self._workers.shutdown()
-        run(self._core.close())
+        run(self._inference.close())
+        run(self._calls.close())
 
     def __enter__(self) -> Self:
         return self
@@ -402,7 +401,7 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Client {self._core.addresses()}>"
+        return f"<Client {self._calls.addresses()}>"
 
     # Of use to the above
 
@@ -430,7 +429,7 @@ class Client:
         return Deadline(self._timeout_s if isinstance(timeout_s, ClientTimeout) else timeout_s)
 
     def _ask(self, operation: Operation, timeout_s: Timeout, **arguments: Any) -> Any:
-        return run(self._core.ask(operation, arguments, self._deadline(timeout_s)))
+        return run(self._calls.ask(operation, arguments, self._deadline(timeout_s)))
 
     def _ask_all(self, operation: Operation, timeout_s: Timeout, **arguments: Any) -> Any:
-        return run(self._core.ask_all(operation, arguments, self._deadline(timeout_s)))
+        return run(self._control.ask_all(operation, arguments, self._deadline(timeout_s)))
