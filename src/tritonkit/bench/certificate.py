@@ -10,7 +10,7 @@ import psutil
 from tritonkit.bench.result import ArmName, Certificate
 from tritonkit.client.address import parse_address
 from tritonkit.client.client import Client
-from tritonkit.client.http import HttpTransport
+from tritonkit.client.transports.http import HttpTransport
 from tritonkit.errors import CheckFailedError
 from tritonkit.repository.config import ModelConfig
 from tritonkit.server.interface import Server

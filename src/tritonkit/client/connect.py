@@ -31,10 +31,10 @@ def blocking_transport(
 ) -> Transport:
     """The Transport for an address; imports only what its protocol needs."""
     if address.protocol == "http":
-        from tritonkit.client.http import HttpTransport
+        from tritonkit.client.transports.http import HttpTransport
 
         return HttpTransport(address, tls=tls, compression=compression)
-    from tritonkit.client.grpc import GrpcTransport
+    from tritonkit.client.transports.grpc import GrpcTransport
 
     return GrpcTransport(address, tls=tls, compression=compression)
 
@@ -44,10 +44,10 @@ def async_transport(
 ) -> AsyncTransport:
     """The AsyncTransport for an address."""
     if address.protocol == "http":
-        from tritonkit.client.http_aio import AsyncHttpTransport
+        from tritonkit.client.transports.http_aio import AsyncHttpTransport
 
         return AsyncHttpTransport(address, tls=tls, compression=compression)
-    from tritonkit.client.grpc_aio import AsyncGrpcTransport
+    from tritonkit.client.transports.grpc_aio import AsyncGrpcTransport
 
     return AsyncGrpcTransport(address, tls=tls, compression=compression)
 

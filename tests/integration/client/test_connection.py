@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tritonkit.client.address import parse_address
-from tritonkit.client.connection import HttpConnection, NotHttpError
-from tritonkit.client.http import HttpTransport
 from tritonkit.client.operations import Operation
 from tritonkit.client.transport import InferRequest, Tensor
+from tritonkit.client.transports.connection import HttpConnection, NotHttpError
+from tritonkit.client.transports.http import HttpTransport
 from tritonkit.errors import RequestError
 
 X = Tensor("x", "FP32", (1, 4), np.ones((1, 4), np.float32).tobytes())

@@ -23,10 +23,10 @@ import psutil
 import pytest
 
 from tritonkit.client.address import parse_address
-from tritonkit.client.grpc import GrpcTransport
-from tritonkit.client.grpc_aio import AsyncGrpcTransport
 from tritonkit.client.operations import Operation
 from tritonkit.client.transport import InferRequest, Tensor
+from tritonkit.client.transports.grpc import GrpcTransport
+from tritonkit.client.transports.grpc_aio import AsyncGrpcTransport
 from tritonkit.errors import RequestError
 from tritonkit.server.embedded import EmbeddedTriton
 
@@ -373,7 +373,7 @@ def test_gevent_keeps_running(triton: EmbeddedTriton) -> None:
         from gevent import monkey; monkey.patch_all()
         import gevent
         from tritonkit.client.address import parse_address
-        from tritonkit.client.grpc import GrpcTransport
+        from tritonkit.client.transports.grpc import GrpcTransport
         from tritonkit.client.transport import Cancellation, InferRequest, Tensor
         data = (300).to_bytes(8, "little")
         what = InferRequest("slow", (Tensor("steps", "INT64", (1, 1), data),))

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from tritonkit.client.address import parse_address
-from tritonkit.client.grpc import GrpcTransport
-from tritonkit.client.grpc_aio import AsyncGrpcTransport
 from tritonkit.client.operations import Operation
+from tritonkit.client.transports.grpc import GrpcTransport
+from tritonkit.client.transports.grpc_aio import AsyncGrpcTransport
 from tritonkit.errors import RequestError
 from tritonkit.server.embedded import EmbeddedTriton
 

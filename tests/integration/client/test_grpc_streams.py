@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from tritonkit.client.address import parse_address
-from tritonkit.client.grpc import GrpcTransport
-from tritonkit.client.grpc_aio import AsyncGrpcTransport
 from tritonkit.client.transport import Cancellation, InferRequest, InferResponse, Tensor
+from tritonkit.client.transports.grpc import GrpcTransport
+from tritonkit.client.transports.grpc_aio import AsyncGrpcTransport
 from tritonkit.errors import RequestError
 from tritonkit.server.embedded import EmbeddedTriton
 

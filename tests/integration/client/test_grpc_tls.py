@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from tritonkit.client.address import parse_address
-from tritonkit.client.grpc import GrpcTransport
-from tritonkit.client.grpc_aio import AsyncGrpcTransport
 from tritonkit.client.operations import Operation
 from tritonkit.client.transport import InferRequest, Tensor, Tls
+from tritonkit.client.transports.grpc import GrpcTransport
+from tritonkit.client.transports.grpc_aio import AsyncGrpcTransport
 from tritonkit.errors import InputError, RequestError
 from tritonkit.server.embedded import EmbeddedTriton
 

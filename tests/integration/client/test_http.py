@@ -24,10 +24,10 @@ import uvicorn
 
 from tritonkit.binary import from_bytes
 from tritonkit.client.address import parse_address
-from tritonkit.client.http import HttpTransport
-from tritonkit.client.http_aio import AsyncHttpTransport
 from tritonkit.client.operations import Operation
 from tritonkit.client.transport import Cancellation, InferRequest, Region, Tensor, Tls, Wanted
+from tritonkit.client.transports.http import HttpTransport
+from tritonkit.client.transports.http_aio import AsyncHttpTransport
 from tritonkit.errors import InputError, RequestError
 from tritonkit.server.baseline import OrtBaseline
 from tritonkit.server.embedded import EmbeddedTriton
@@ -559,7 +559,7 @@ from gevent import monkey; monkey.patch_all()
 import sys, gevent, time
 import numpy as np
 from tritonkit.client.address import parse_address
-from tritonkit.client.http import HttpTransport
+from tritonkit.client.transports.http import HttpTransport
 from tritonkit.client.transport import InferRequest, Tensor
 transport = HttpTransport(parse_address(sys.argv[1]))
 def slow(steps):
@@ -591,7 +591,7 @@ def test_sixty_four_greenlets(triton):
 NEVER_CLOSED = """
 import sys
 from tritonkit.client.address import parse_address
-from tritonkit.client.http import HttpTransport
+from tritonkit.client.transports.http import HttpTransport
 from tritonkit.client.operations import Operation
 transport = HttpTransport(parse_address(sys.argv[1]))
 print(transport.call(Operation.LIVE, {}, timeout_s=9))
@@ -599,7 +599,7 @@ print(transport.call(Operation.LIVE, {}, timeout_s=9))
 ASYNC_NEVER_CLOSED = """
 import asyncio, sys
 from tritonkit.client.address import parse_address
-from tritonkit.client.http_aio import AsyncHttpTransport
+from tritonkit.client.transports.http_aio import AsyncHttpTransport
 from tritonkit.client.operations import Operation
 transport = AsyncHttpTransport(parse_address(sys.argv[1]))
 for _ in range(2):

@@ -31,7 +31,7 @@ def start(installed, repository, tmp_path):
     with ExitStack() as stack:
 
         def starting(ports=None):
-            log = tmp_path / f"log{len(os.listdir(tmp_path))}"
+            log = tmp_path / f"log{len(list(tmp_path.iterdir()))}"
             server = EmbeddedTriton(repository, log=log, drain=False, **(ports or {}))
             return stack.enter_context(server)
 

@@ -13,18 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 
-from tritonkit.client import grpc_codec
-from tritonkit.client.grpc_codec import (
+from tritonkit.client.operations import Operation
+from tritonkit.client.transport import InferRequest, Region, Tensor, Wanted
+from tritonkit.client.transports import grpc_codec
+from tritonkit.client.transports.grpc_codec import (
     Answer,
     decode_answer,
     decode_stream_answer,
     encode_request,
     for_stream,
 )
-from tritonkit.client.grpc_errors import failure, status_failure
-from tritonkit.client.grpc_operations import _CALLS, as_dict, decode_call, encode_call
-from tritonkit.client.operations import Operation
-from tritonkit.client.transport import InferRequest, Region, Tensor, Wanted
+from tritonkit.client.transports.grpc_errors import failure, status_failure
+from tritonkit.client.transports.grpc_operations import _CALLS, as_dict, decode_call, encode_call
 from tritonkit.errors import ProtocolError, RejectedError, RequestError
 
 WHERE = "grpc://host:8001"

@@ -11,17 +11,17 @@ import zlib
 import numpy as np
 import pytest
 
-from tritonkit.client.connection import HttpAnswer, NotHttpError, check_headers
-from tritonkit.client.http_codec import (
+from tritonkit.client.operations import Operation
+from tritonkit.client.transport import InferRequest, Region, Tensor, Wanted
+from tritonkit.client.transports.connection import HttpAnswer, NotHttpError, check_headers
+from tritonkit.client.transports.http_codec import (
     check_status,
     decode_infer,
     decompress,
     encode_infer,
     failure,
 )
-from tritonkit.client.http_operations import decode_operation, encode_operation
-from tritonkit.client.operations import Operation
-from tritonkit.client.transport import InferRequest, Region, Tensor, Wanted
+from tritonkit.client.transports.http_operations import decode_operation, encode_operation
 from tritonkit.errors import InputError, ProtocolError, RejectedError, RequestError
 from tritonkit.server.kserve import decode_request
 

@@ -14,17 +14,6 @@ import aiohttp
 from yarl import URL
 
 from tritonkit.client.address import Address
-from tritonkit.client.connection import HttpAnswer, NotHttpError, check_headers, tls_context
-from tritonkit.client.http_codec import (
-    HINT,
-    HttpRequest,
-    check_status,
-    decode_infer,
-    decompress,
-    encode_infer,
-    failure,
-)
-from tritonkit.client.http_operations import decode_operation, encode_operation
 from tritonkit.client.operations import Operation
 from tritonkit.client.transport import (
     NO_HEADERS,
@@ -33,6 +22,22 @@ from tritonkit.client.transport import (
     InferResponse,
     Tls,
 )
+from tritonkit.client.transports.connection import (
+    HttpAnswer,
+    NotHttpError,
+    check_headers,
+    tls_context,
+)
+from tritonkit.client.transports.http_codec import (
+    HINT,
+    HttpRequest,
+    check_status,
+    decode_infer,
+    decompress,
+    encode_infer,
+    failure,
+)
+from tritonkit.client.transports.http_operations import decode_operation, encode_operation
 from tritonkit.errors import request_error
 
 # aiohttp warns of larger ones, which it would send without letting others run.

@@ -19,7 +19,6 @@ from urllib.parse import quote
 import numpy as np
 
 from tritonkit.binary import to_bytes
-from tritonkit.client.connection import HttpAnswer, NotHttpError
 from tritonkit.client.transport import (
     Compression,
     InferRequest,
@@ -28,6 +27,7 @@ from tritonkit.client.transport import (
     Region,
     Tensor,
 )
+from tritonkit.client.transports.connection import HttpAnswer, NotHttpError
 from tritonkit.errors import ModelError, RequestError, request_error
 from tritonkit.signature import DATA_TYPES, data_type
 

@@ -10,24 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tritonkit.client.address import Address
-from tritonkit.client.connection import (
-    HttpAnswer,
-    HttpConnection,
-    NotHttpError,
-    check_headers,
-    header_lines,
-    request_head,
-    tls_context,
-)
-from tritonkit.client.http_codec import (
-    HttpRequest,
-    check_status,
-    decode_infer,
-    decompress,
-    encode_infer,
-    failure,
-)
-from tritonkit.client.http_operations import decode_operation, encode_operation
 from tritonkit.client.operations import Operation
 from tritonkit.client.transport import (
     NO_HEADERS,
@@ -38,6 +20,24 @@ from tritonkit.client.transport import (
     Region,
     Tls,
 )
+from tritonkit.client.transports.connection import (
+    HttpAnswer,
+    HttpConnection,
+    NotHttpError,
+    check_headers,
+    header_lines,
+    request_head,
+    tls_context,
+)
+from tritonkit.client.transports.http_codec import (
+    HttpRequest,
+    check_status,
+    decode_infer,
+    decompress,
+    encode_infer,
+    failure,
+)
+from tritonkit.client.transports.http_operations import decode_operation, encode_operation
 from tritonkit.errors import UnavailableError, request_error
 
 _MOST_IDLE = 64

@@ -9,7 +9,16 @@ from typing import Any
 import grpc
 
 from tritonkit.client.address import Address
-from tritonkit.client.grpc_channel import (
+from tritonkit.client.operations import Operation
+from tritonkit.client.transport import (
+    NO_HEADERS,
+    Cancellation,
+    Compression,
+    InferRequest,
+    InferResponse,
+    Tls,
+)
+from tritonkit.client.transports.grpc_channel import (
     COMPRESSIONS,
     INFER,
     STREAM,
@@ -22,7 +31,7 @@ from tritonkit.client.grpc_channel import (
     tell_gevent,
     to_metadata,
 )
-from tritonkit.client.grpc_codec import (
+from tritonkit.client.transports.grpc_codec import (
     Answer,
     Message,
     decode_answer,
@@ -30,16 +39,12 @@ from tritonkit.client.grpc_codec import (
     encode_request,
     for_stream,
 )
-from tritonkit.client.grpc_errors import CLIENT_CLOSED, failure
-from tritonkit.client.grpc_operations import decode_call, encode_call, method, says_not_ready
-from tritonkit.client.operations import Operation
-from tritonkit.client.transport import (
-    NO_HEADERS,
-    Cancellation,
-    Compression,
-    InferRequest,
-    InferResponse,
-    Tls,
+from tritonkit.client.transports.grpc_errors import CLIENT_CLOSED, failure
+from tritonkit.client.transports.grpc_operations import (
+    decode_call,
+    encode_call,
+    method,
+    says_not_ready,
 )
 from tritonkit.errors import RequestError, request_error
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from google.protobuf.descriptor import FieldDescriptor
 from tritonclient.grpc import service_pb2 as pb
 
-from tritonkit.client.grpc_codec import parse
 from tritonkit.client.operations import Operation
+from tritonkit.client.transports.grpc_codec import parse
 from tritonkit.errors import NotFoundError, RequestError, UnavailableError, request_error
 
 SERVICE = "/inference.GRPCInferenceService/"

@@ -12,8 +12,8 @@ from typing import Any
 import grpc
 
 from tritonkit.client.address import Address
-from tritonkit.client.grpc_operations import SERVICE
 from tritonkit.client.transport import Tls
+from tritonkit.client.transports.grpc_operations import SERVICE
 from tritonkit.errors import DeadlineError, InputError, RequestError, request_error
 
 INFER = f"{SERVICE}ModelInfer"

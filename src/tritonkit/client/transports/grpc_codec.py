@@ -16,7 +16,6 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
 from tritonkit.binary import to_bytes
-from tritonkit.client.grpc_errors import stream_failure
 from tritonkit.client.transport import (
     InferRequest,
     InferResponse,
@@ -25,6 +24,7 @@ from tritonkit.client.transport import (
     Tensor,
     Wanted,
 )
+from tritonkit.client.transports.grpc_errors import stream_failure
 from tritonkit.errors import ModelError, RequestError, request_error
 from tritonkit.signature import data_type
 

@@ -7,15 +7,15 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tritonkit.client.connection import HttpAnswer
-from tritonkit.client.http_codec import (
+from tritonkit.client.operations import Operation
+from tritonkit.client.transports.connection import HttpAnswer
+from tritonkit.client.transports.http_codec import (
     HINT,
     HttpRequest,
     check_status,
     model_path,
     quote_name,
 )
-from tritonkit.client.operations import Operation
 from tritonkit.errors import request_error
 
 _Arguments = Mapping[str, Any]
