@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from tritonkit.client.deadline import Deadline
@@ -49,35 +50,19 @@ class Calls:
     ) -> T:
         """`send` to the server whose turn it is, and to the next if that may help."""
         tried: list[Member] = []
-
-        async def attempt() -> T:
-            member = self.pool.pick(tried, sticky)
-            tried.append(member)
-            try:
-                if member.on_trial:
-                    await self._require_ready(member, deadline)
-                answer = await send(member)
-            except RequestError as error:
-                self.pool.report(member, error)
-                raise
-            except BaseException:
-                member.on_trial = False
-                raise
-            self.pool.report(member, None)
-            self._budget.earn()
-            return answer
-
-        def tell(error: RequestError, tries: int, wait_s: float) -> None:
-            self.tell(RequestRetried(model, tried[-1].transport.address, tries, wait_s, error.kind))
-
         try:
-            return await attempt()
+            return await self._attempt(send, deadline, tried, sticky)
         except RequestError as error:
             if self._closed or not may_retry(error, repeatable) or self._retries.tries <= 1:
                 raise
             first = error
+
+        def tell(error: RequestError, tries: int, wait_s: float) -> None:
+            address = tried[-1].transport.address
+            self.tell(RequestRetried(model, address, tries, wait_s, error.kind))
+
         return await try_again(
-            attempt,
+            partial(self._attempt, send, deadline, tried, sticky),
             first,
             self._retries,
             self._budget,
@@ -87,6 +72,29 @@ class Calls:
             sleep=self.io.sleep,
             before_wait=tell,
         )
+
+    async def _attempt(
+        self,
+        send: Callable[[Member], Awaitable[T]],
+        deadline: Deadline,
+        tried: list[Member],
+        sticky: int | None,
+    ) -> T:
+        member = self.pool.pick(tried, sticky)
+        tried.append(member)
+        try:
+            if member.on_trial:
+                await self._require_ready(member, deadline)
+            answer = await send(member)
+        except RequestError as error:
+            self.pool.report(member, error)
+            raise
+        except BaseException:
+            member.on_trial = False
+            raise
+        self.pool.report(member, None)
+        self._budget.earn()
+        return answer
 
     async def ask(
         self, operation: Operation, arguments: Mapping[str, Any], deadline: Deadline

@@ -15,7 +15,13 @@ from tritonkit.client.calls import Calls
 from tritonkit.client.control import Control
 from tritonkit.client.deadline import Deadline
 from tritonkit.client.events import RequestEnded
-from tritonkit.client.placement import SharedMemory, SharedTensors, is_forgotten_region
+from tritonkit.client.io import IO
+from tritonkit.client.placement import (
+    Placed,
+    SharedMemory,
+    SharedTensors,
+    is_forgotten_region,
+)
 from tritonkit.client.pool import Member
 from tritonkit.client.result import InferResult, read_classes
 from tritonkit.client.spec import ModelSpec
@@ -203,52 +209,22 @@ class Inference:
         memory, placed = self._memory, None
         if memory is not None:
             placed = await memory.place(request, spec, rows)
-        headers = self._calls.headers_of(options.headers)
-        tried: list[Member] = []
-        by_wire: Any = None
-        by_memory: Any = None
-
-        async def send(member: Member) -> InferResult:
-            nonlocal by_wire, by_memory
-            tried.append(member)
-            transport = member.transport
-            if placed is not None and memory is not None:
-                left_s = deadline.left_s(spec.name)
-                if await memory.register(member, placed, left_s):
-                    by_memory = by_memory or transport.encode(placed.request)
-                    try:
-                        return read(member, await post(member, by_memory))
-                    except RequestError as error:
-                        if not is_forgotten_region(error):
-                            raise
-                        member.regions.clear()  # for the next request; this one goes by wire
-            by_wire = by_wire or transport.encode(request)
-            return read(member, await post(member, by_wire))
-
-        async def post(member: Member, message: Any) -> Any:
-            left_s = deadline.left_s(spec.name)
-            return await self._calls.io.send(
-                member.transport, message, left_s, headers, cancellation
-            )
-
-        def read(member: Member, answer: Any) -> InferResult:
-            response: InferResponse = member.transport.decode(answer)
-            result = InferResult(response if placed is None else placed.collect(response))
-            if options.classes:
-                return result.replaced({n: read_classes(a) for n, a in result.items()})
-            return result
-
+        sending = _Sending(self._calls.io, memory, request, placed, deadline, cancellation)
+        sending.headers = self._calls.headers_of(options.headers)
         error: RequestError | None = None
         over = False
         try:
-            result = await self._calls.deliver(
-                send, deadline, spec.name, options.sequence is None, _sticky(options)
+            response = await self._calls.deliver(
+                sending.to, deadline, spec.name, options.sequence is None, _sticky(options)
             )
             over = True
+            result = InferResult(response)
+            if options.classes:
+                return result.replaced({n: read_classes(a) for n, a in result.items()})
             return result
         except RequestError as failure:
             error = failure
-            over = failure.kind not in _NOT_OVER
+            over = over or failure.kind not in _NOT_OVER
             if failure.kind == "invalid":
                 # Perhaps the model was loaded anew, and is another now.
                 self._control.forget(spec.name, options.version)
@@ -260,8 +236,9 @@ class Inference:
         finally:
             if memory is not None and placed is not None:
                 await memory.release(placed, over)
-            if self._calls.hooks and tried and (over or error is not None):
-                self._tell_ended(request, rows, tried[-1], len(tried), started_s, error)
+            member = sending.member
+            if self._calls.hooks and member is not None and (over or error is not None):
+                self._tell_ended(request, rows, member, sending.tries, started_s, error)
 
     def _request(
         self,
@@ -327,6 +304,73 @@ class Inference:
                 request_id=request.id,
             )
         )
+
+
+class _Sending:
+    """A request on its way, to one server or another: by wire, or its large tensors by memory.
+
+    member: that was tried last. tries: how many were.
+    """
+
+    __slots__ = (
+        *("_by_memory", "_by_wire", "_cancellation", "_deadline", "_io", "_memory", "_placed"),
+        *("_request", "headers", "member", "tries"),
+    )
+
+    def __init__(
+        self,
+        io: IO,
+        memory: SharedTensors | None,
+        request: InferRequest,
+        placed: Placed | None,
+        deadline: Deadline,
+        cancellation: Cancellation | None,
+    ):
+        self._io = io
+        self._memory, self._placed = memory, placed
+        self._request = request
+        self._deadline = deadline
+        self._cancellation = cancellation
+        self._by_wire: Any = None
+        self._by_memory: Any = None
+        self.headers: Mapping[str, str] = {}
+        self.member: Member | None = None
+        self.tries = 0
+
+    async def to(self, member: Member) -> InferResponse:
+        """Send it to this server, and read the answer."""
+        self.member = member
+        self.tries += 1
+        if self._placed is not None:
+            try:
+                response = await self._through_memory(member, self._placed)
+                if response is not None:
+                    return response
+            except RequestError as error:
+                if not is_forgotten_region(error):
+                    raise
+                member.regions.clear()  # for the next request; this one goes by wire
+        if self._by_wire is None:
+            self._by_wire = member.transport.encode(self._request)
+        return await self._post(member, self._by_wire)
+
+    async def _through_memory(self, member: Member, placed: Placed) -> InferResponse | None:
+        """None if the server takes no regions."""
+        assert self._memory is not None
+        left_s = self._deadline.left_s(self._request.model)
+        if not await self._memory.register(member, placed, left_s):
+            return None
+        if self._by_memory is None:
+            self._by_memory = member.transport.encode(placed.request)
+        return placed.collect(await self._post(member, self._by_memory))
+
+    async def _post(self, member: Member, message: Any) -> InferResponse:
+        left_s = self._deadline.left_s(self._request.model)
+        transport = member.transport
+        response: InferResponse = transport.decode(
+            await self._io.send(transport, message, left_s, self.headers, self._cancellation)
+        )
+        return response
 
 
 def _given_up() -> RequestError:
