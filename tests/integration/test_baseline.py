@@ -21,8 +21,8 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from tritonkit import NO_RETRIES, Client
 from tritonkit.client.address import parse_address
-from tritonkit.client.http import HttpTransport
 from tritonkit.client.transport import infer_request
+from tritonkit.client.transports.http import HttpTransport
 from tritonkit.errors import (
     NotFoundError,
     PortInUseError,

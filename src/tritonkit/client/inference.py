@@ -97,6 +97,7 @@ class Opened:
             raise
         finally:
             self.ended(error)
+            error = None  # or it and its traceback are a cycle
 
 
 class Inference:
@@ -239,6 +240,7 @@ class Inference:
             member = sending.member
             if self._calls.hooks and member is not None and (over or error is not None):
                 self._tell_ended(request, rows, member, sending.tries, started_s, error)
+            error = None  # or it, its traceback, this frame and the connection are a cycle
 
     def _request(
         self,
