@@ -77,6 +77,9 @@ class RequestError(TritonkitError):
         super().__init__(message)
         self.kind = kind
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.kind, str(self))  # so that it comes back from another process
+
 
 class UnavailableError(RequestError):
     """The server cannot be reached, ended the connection, or does not take requests now.

@@ -8,7 +8,13 @@ from contextlib import aclosing
 from typing import Any, Literal, Self
 
 from tritonkit.client.calls import Calls
-from tritonkit.client.connect import Token, async_transport, each_address, every_request
+from tritonkit.client.connect import (
+    Token,
+    async_transport,
+    check_options,
+    each_address,
+    every_request,
+)
 from tritonkit.client.control import Control
 from tritonkit.client.deadline import CLIENT_TIMEOUT, ClientTimeout, Deadline, Timeout
 from tritonkit.client.events import Hook
@@ -54,6 +60,15 @@ class AsyncClient:
         hooks: Sequence[Hook] = (),
         transport: AsyncTransport | None = None,
     ):
+        check_options(
+            retries=retries,
+            compression=compression,
+            shared_memory=shared_memory,
+            nan=nan,
+            hooks=hooks,
+            transport=transport,
+            asynchronous=True,
+        )
         transports: Sequence[AsyncTransport]
         if transport is not None:
             transports = (transport,)
@@ -65,6 +80,7 @@ class AsyncClient:
             self._calls, self._control, shared_memory=shared_memory, nan=nan
         )
         self._timeout_s = timeout_s
+        Deadline(timeout_s)  # refuses what is none
 
     # Inference
 
@@ -262,7 +278,7 @@ class AsyncClient:
     ) -> Options:
         timeout = self._timeout_s if isinstance(timeout_s, ClientTimeout) else timeout_s
         return Options(
-            version,
+            str(version),
             (outputs,) if isinstance(outputs, str) else outputs,
             *(classes, id, priority, sequence),
             *(parameters or {}, headers or {}, timeout),

@@ -9,7 +9,13 @@ from contextlib import closing
 from typing import Any, Literal, Self
 
 from tritonkit.client.calls import Calls
-from tritonkit.client.connect import Token, blocking_transport, each_address, every_request
+from tritonkit.client.connect import (
+    Token,
+    blocking_transport,
+    check_options,
+    each_address,
+    every_request,
+)
 from tritonkit.client.control import Control
 from tritonkit.client.deadline import CLIENT_TIMEOUT, ClientTimeout, Deadline, Timeout
 from tritonkit.client.events import Hook
@@ -22,6 +28,7 @@ from tritonkit.client.result import InferResult
 from tritonkit.client.retry import Retries
 from tritonkit.client.spec import ModelSpec
 from tritonkit.client.transport import Cancellation, Compression, Parameter, Tls, Transport
+from tritonkit.client.values import owned
 from tritonkit.errors import UnavailableError
 
 # Threads that `submit` may use at once; what is submitted beyond that waits its turn.
@@ -73,6 +80,15 @@ class Client:
         hooks: Sequence[Hook] = (),
         transport: Transport | None = None,
     ):
+        check_options(
+            retries=retries,
+            compression=compression,
+            shared_memory=shared_memory,
+            nan=nan,
+            hooks=hooks,
+            transport=transport,
+            asynchronous=False,
+        )
         transports: Sequence[Transport]
         if transport is not None:
             transports = (transport,)
@@ -84,6 +100,7 @@ class Client:
             self._calls, self._control, shared_memory=shared_memory, nan=nan
         )
         self._timeout_s = timeout_s
+        Deadline(timeout_s)  # refuses what is none
         self._lock = threading.Lock()
         self._workers: ThreadPoolExecutor | None = None
         self._closed = False
@@ -113,7 +130,8 @@ class Client:
         same by keyword; an input with the name of an option has to go into the mapping. Values:
         anything array-like in the model's dtype (numpy, lists, torch on the CPU, DLPack, str and
         bytes), with the batch axis; without it in all inputs it is one row, and the outputs come
-        without it too. More rows than the model takes at once are sent in parts, and joined.
+        without it too. More rows than the model takes at once are sent in parts, and joined. The
+        outputs are read-only views of the answer; `.copy()` them to change them.
 
         version: of the model; empty for the server's choice. outputs: which; empty for all.
         classes: ask for so many top classes instead of each output; see `Classification`.
@@ -155,6 +173,8 @@ class Client:
         options = self._options(
             *(version, outputs, classes, id, priority, sequence, parameters, headers, timeout_s)
         )
+
+        inputs, tensors = owned(inputs), owned(tensors)
 
         def send(cancellation: Cancellation) -> InferResult:
             return run(self._inference.infer(model, inputs, tensors, options, cancellation))
@@ -419,7 +439,7 @@ class Client:
     ) -> Options:
         timeout = self._timeout_s if isinstance(timeout_s, ClientTimeout) else timeout_s
         return Options(
-            version,
+            str(version),
             (outputs,) if isinstance(outputs, str) else outputs,
             *(classes, id, priority, sequence),
             *(parameters or {}, headers or {}, timeout),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import iscoroutinefunction
 from typing import TypeVar
 
 from tritonkit.client.address import Address, parse_address
+from tritonkit.client.retry import Retries
 from tritonkit.client.transport import AsyncTransport, Compression, Tls, Transport
 from tritonkit.errors import InputError
 
@@ -15,9 +17,42 @@ Token = str | Callable[[], str]
 """A bearer token, or what gives the present one."""
 
 
+def check_options(
+    *,
+    retries: object,
+    compression: object,
+    shared_memory: object,
+    nan: object,
+    hooks: object,
+    transport: object,
+    asynchronous: bool,
+) -> None:
+    """InputError for an option that would do something else than it says, or nothing."""
+    if not isinstance(retries, Retries):
+        raise InputError(f"retries is {retries!r}; give Retries(…), or NO_RETRIES")
+    for name, value, known in (
+        ("compression", compression, (None, "gzip", "deflate")),
+        ("shared_memory", shared_memory, (True, False, "auto")),
+        ("nan", nan, ("send", "refuse")),
+    ):
+        if value not in known:
+            raise InputError(f"{name} is {value!r}; it must be one of {known}")
+    if not isinstance(hooks, Sequence) or not all(map(callable, hooks)):
+        raise InputError("hooks must be a list of functions that take one event")
+    if transport is not None and asynchronous != iscoroutinefunction(
+        getattr(transport, "send", None)
+    ):
+        kind = "an AsyncTransport" if asynchronous else "a Transport"
+        remedy = "; of a FakeTransport that is fake.aio()" if asynchronous else ""
+        raise InputError(f"{type(transport).__name__} is not {kind}{remedy}")
+
+
 def each_address(address: str | Sequence[str], make: Callable[[Address], T]) -> tuple[T, ...]:
     """`make` of each address. InputError if there is none, or if they mix protocols."""
-    texts = (address,) if isinstance(address, str) else tuple(address)
+    texts = tuple(address) if isinstance(address, list | tuple) else (address,)
+    for text in texts:
+        if not isinstance(text, str):
+            raise InputError(f"an address is text, such as grpc://localhost:8001, not {text!r}")
     addresses = tuple(dict.fromkeys(parse_address(text) for text in texts))
     if not addresses:
         raise InputError("no address; give one, such as grpc://localhost:8001")

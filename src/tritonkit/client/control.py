@@ -11,7 +11,7 @@ from tritonkit.client.calls import Calls
 from tritonkit.client.deadline import Deadline
 from tritonkit.client.operations import Operation
 from tritonkit.client.spec import ModelSpec, read_spec
-from tritonkit.errors import DeadlineError, InputError, UnavailableError
+from tritonkit.errors import DeadlineError, InputError, ProtocolError, UnavailableError
 
 # How long a server may take to say whether it is ready, before it is asked anew.
 _ASK_S = 5.0
@@ -37,6 +37,8 @@ class Control:
         known = self._specs.get((model, version))
         if known is not None:
             return known
+        if not isinstance(model, str) or not model:
+            raise InputError(f"a model's name is text, not {model!r}")
         if not await self._calls.io.acquire(deadline.left_s(model)):
             deadline.left_s(model)
             raise DeadlineError("timeout", f"{model}: its metadata did not come in time")
@@ -88,7 +90,7 @@ class Control:
         """Whether any server answers yes; one that cannot be reached does not."""
         members = self._calls.pool.members
         for i, member in enumerate(members):
-            with suppress(UnavailableError, DeadlineError):
+            with suppress(UnavailableError, DeadlineError, ProtocolError):
                 left_s = deadline.left_s(member.transport.address)
                 if left_s is not None:  # a silent server leaves time for those after it
                     left_s /= len(members) - i

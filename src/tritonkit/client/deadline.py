@@ -20,8 +20,10 @@ class Deadline:
     __slots__ = ("at_s", "timeout_s")
 
     def __init__(self, timeout_s: float | None):
-        if timeout_s is not None and not timeout_s > 0:
-            raise InputError(f"timeout_s is {timeout_s}; it must be more than 0, or None for ever")
+        if timeout_s is not None and not (isinstance(timeout_s, int | float) and timeout_s > 0):
+            raise InputError(
+                f"timeout_s is {timeout_s!r}; it must be more than 0, or None for ever"
+            )
         if timeout_s is not None and timeout_s > _LONGEST_S:
             timeout_s = None
         self.timeout_s = timeout_s

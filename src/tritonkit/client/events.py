@@ -20,7 +20,8 @@ class RequestEnded:
     """A request was answered or failed for good.
 
     version: as asked for, empty for the server's choice. address: of the last server tried.
-    tries: 1 or more. latency_s: from the call to the answer, all tries and waits included. error:
+    tries: how often it was sent; 0, and 0 rows, if already the model's metadata were not to be had.
+    latency_s: from the call to the answer, all tries and waits included. error:
     the RequestError's kind, empty if it was answered.
     """
 

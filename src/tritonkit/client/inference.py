@@ -130,7 +130,12 @@ class Inference:
     ) -> InferResult:
         """Check, send, and wait; several requests if there are more rows than one may have."""
         deadline = Deadline(options.timeout_s)
-        spec, checked = await self._checked(model, given, named, options.version, deadline)
+        started_s = time.perf_counter() if self._calls.hooks else 0.0
+        try:
+            spec, checked = await self._checked(model, given, named, options.version, deadline)
+        except RequestError as error:
+            self._tell_unsent(model, options, started_s, error)
+            raise
         most = spec.max_batch_size
         if 0 < most < checked.rows:
             self._require_splittable(spec, checked, options)
@@ -284,6 +289,18 @@ class Inference:
         """Unregister and remove the shared memory."""
         if self._memory is not None:
             await self._memory.close()
+
+    def _tell_unsent(
+        self, model: str, options: Options, started_s: float, error: RequestError
+    ) -> None:
+        """It failed before it could be sent: what the model takes was not to be had."""
+        if self._calls.hooks:
+            addresses, latency_s = self._calls.addresses(), time.perf_counter() - started_s
+            self._calls.tell(
+                RequestEnded(
+                    *(model, options.version, addresses, 0, 0, latency_s, error.kind, options.id)
+                )
+            )
 
     def _tell_ended(
         self,

@@ -6,11 +6,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
+from threading import Thread
 from typing import Any
 
 from tritonkit.client.result import InferResult
 from tritonkit.client.transport import Cancellation
-from tritonkit.errors import DeadlineError, InputError, RequestCancelledError
+from tritonkit.client.values import owned
+from tritonkit.errors import DeadlineError, InputError, RequestCancelledError, TritonkitError
 
 Send = Callable[[Cancellation], InferResult]
 
@@ -74,7 +76,11 @@ def _in_order(
 
     def first() -> InferResult:
         nonlocal done
-        result = pending[0].result()
+        try:
+            result = pending[0].result()
+        except TritonkitError as error:
+            error.args = (f"item {done}: {error}",)
+            raise
         pending.popleft()
         done += 1
         if progress is not None:
@@ -84,11 +90,19 @@ def _in_order(
     with ThreadPoolExecutor(max_in_flight, thread_name_prefix="tritonkit-map") as workers:
         try:
             for item in items:
-                pending.append(Pending(workers, partial(send, item)))
+                pending.append(Pending(workers, partial(send, owned(item))))
                 if len(pending) == max_in_flight:
                     yield first()
             while pending:
                 yield first()
         finally:
-            for rest in pending:
-                rest.cancel()
+            if pending:
+                # In a thread, where no second Ctrl-C can interrupt it.
+                ending = Thread(target=_cancel_all, args=(tuple(pending),))
+                ending.start()
+                ending.join()
+
+
+def _cancel_all(pending: Iterable[Pending]) -> None:
+    for each in pending:
+        each.cancel()

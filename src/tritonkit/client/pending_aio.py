@@ -8,7 +8,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from typing import Any
 
 from tritonkit.client.result import InferResult
-from tritonkit.errors import InputError
+from tritonkit.client.values import owned
+from tritonkit.errors import InputError, TritonkitError
 
 
 async def in_order(
@@ -25,7 +26,11 @@ async def in_order(
 
     async def first() -> InferResult:
         nonlocal done
-        result = await pending[0]
+        try:
+            result = await pending[0]
+        except TritonkitError as error:
+            error.args = (f"item {done}: {error}",)
+            raise
         pending.popleft()
         done += 1
         if progress is not None:
@@ -34,7 +39,7 @@ async def in_order(
 
     try:
         async for item in _each(items):
-            pending.append(asyncio.ensure_future(send(item)))
+            pending.append(asyncio.ensure_future(send(owned(item))))
             if len(pending) == max_in_flight:
                 yield await first()
         while pending:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any, NoReturn
 
@@ -47,6 +48,22 @@ def convert(value: Any, want: np.dtype, rank: int) -> np.ndarray:
         return _from_python([int(value) if isinstance(value, int) else float(value)], want, ())
     remedy = "leave it out" if value is None else "give an array, or a list of numbers or text"
     raise MisfitError(f"is of type {type(value).__name__}; {remedy}")
+
+
+def owned(value: Any) -> Any:
+    """A copy that stays as it is when the caller uses the array anew. What is no array, nor a
+    collection of some, is returned as it is.
+    """
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, Mapping):
+        return {name: owned(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [owned(v) for v in value]
+    if _is_array_like(value):
+        with suppress(MisfitError):  # the check of the inputs will say so, and why
+            return _view(value).copy()
+    return value
 
 
 def _is_array_like(value: object) -> bool:

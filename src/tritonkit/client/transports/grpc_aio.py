@@ -38,7 +38,7 @@ from tritonkit.client.transports.grpc_operations import (
     method,
     says_not_ready,
 )
-from tritonkit.errors import RequestError, request_error
+from tritonkit.errors import InputError, RequestError, request_error
 
 
 class AsyncGrpcTransport:
@@ -57,6 +57,7 @@ class AsyncGrpcTransport:
         self._channel: Any = None
         self._infer: Any = None
         self._stream: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._in_use = 0
         self._closed = False
 
@@ -161,9 +162,14 @@ class AsyncGrpcTransport:
             raise request_error("closed", f"{self.address}: {CLIENT_CLOSED}")
         if self._channel is None:
             self._open()
+        elif asyncio.get_running_loop() is not self._loop:
+            raise InputError(
+                f"{self.address}: this client belongs to another event loop; make one in each"
+            )
         self._in_use += 1
 
     def _open(self) -> None:
+        self._loop = asyncio.get_running_loop()
         compressed = self._compression is not COMPRESSIONS[None]
         common = (channel_options(self._where, compressed=compressed), self._compression)
         if self._credentials is None:
