@@ -280,8 +280,13 @@ class AsyncClient:
         return Options(
             str(version),
             (outputs,) if isinstance(outputs, str) else outputs,
-            *(classes, id, priority, sequence),
-            *(parameters or {}, headers or {}, timeout),
+            classes,
+            id,
+            priority,
+            sequence,
+            parameters or {},
+            headers or {},
+            timeout,
         )
 
     def _deadline(self, timeout_s: Timeout) -> Deadline:

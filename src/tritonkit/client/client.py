@@ -441,8 +441,13 @@ class Client:
         return Options(
             str(version),
             (outputs,) if isinstance(outputs, str) else outputs,
-            *(classes, id, priority, sequence),
-            *(parameters or {}, headers or {}, timeout),
+            classes,
+            id,
+            priority,
+            sequence,
+            parameters or {},
+            headers or {},
+            timeout,
         )
 
     def _deadline(self, timeout_s: Timeout) -> Deadline:

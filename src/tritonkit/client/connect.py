@@ -39,9 +39,8 @@ def check_options(
             raise InputError(f"{name} is {value!r}; it must be one of {known}")
     if not isinstance(hooks, Sequence) or not all(map(callable, hooks)):
         raise InputError("hooks must be a list of functions that take one event")
-    if transport is not None and asynchronous != iscoroutinefunction(
-        getattr(transport, "send", None)
-    ):
+    send = getattr(transport, "send", None)
+    if transport is not None and not (callable(send) and iscoroutinefunction(send) == asynchronous):
         kind = "an AsyncTransport" if asynchronous else "a Transport"
         remedy = "; of a FakeTransport that is fake.aio()" if asynchronous else ""
         raise InputError(f"{type(transport).__name__} is not {kind}{remedy}")

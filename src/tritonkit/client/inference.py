@@ -213,7 +213,7 @@ class Inference:
         started_s = time.perf_counter() if self._calls.hooks else 0.0
         request = self._request(spec, arrays, options, deadline)
         memory, placed = self._memory, None
-        if memory is not None:
+        if memory is not None and memory.is_of_use(request, spec, rows):
             placed = await memory.place(request, spec, rows)
         sending = _Sending(self._calls.io, memory, request, placed, deadline, cancellation)
         sending.headers = self._calls.headers_of(options.headers)
@@ -221,7 +221,11 @@ class Inference:
         over = False
         try:
             response = await self._calls.deliver(
-                sending.to, deadline, spec.name, options.sequence is None, _sticky(options)
+                sending.to,
+                deadline,
+                spec.name,
+                options.sequence is None,
+                None if options.sequence is None else _sticky(options),
             )
             over = True
             result = InferResult(response)

@@ -22,7 +22,11 @@ class Pending:
 
     def __init__(self, workers: ThreadPoolExecutor, send: Send):
         self._cancellation = Cancellation()
-        self._future: Future[InferResult] = workers.submit(send, self._cancellation)
+        try:
+            self._future: Future[InferResult] = workers.submit(send, self._cancellation)
+        except BaseException:  # Ctrl-C while a thread is started, which may be at work all the same
+            self._cancellation.cancel()
+            raise
 
     def result(self, timeout_s: float | None = None) -> InferResult:
         """Wait for the answer; raises what `infer` would.

@@ -85,13 +85,6 @@ def place(request: InferRequest, spec: ModelSpec, rows: int, pool: RegionPool) -
     return Placed(request._replace(inputs=tuple(inputs), outputs=outputs), region)
 
 
-def _may_have_large(request: InferRequest, spec: ModelSpec, rows: int) -> bool:
-    """False for most requests, at little cost."""
-    if rows * spec.row_bytes_of_largest_output >= WORTH_BYTES:
-        return True
-    return any(map(_is_large, request.inputs))
-
-
 def _is_large(tensor: Tensor) -> bool:
     return not isinstance(tensor.data, Region) and len(tensor.data) >= WORTH_BYTES
 
@@ -131,10 +124,17 @@ class SharedTensors:
         self._regions = RegionPool()
         self._quarantine: deque[tuple[float, str]] = deque()
 
+    def is_of_use(self, request: InferRequest, spec: ModelSpec, rows: int) -> bool:
+        """Whether `place` has anything to do; False for most requests, at little cost."""
+        if self._quarantine or rows * spec.row_bytes_of_largest_output >= WORTH_BYTES:
+            return True
+        for tensor in request.inputs:  # noqa: SIM110  any() costs twice this
+            if _is_large(tensor):
+                return True
+        return False
+
     async def place(self, request: InferRequest, spec: ModelSpec, rows: int) -> Placed | None:
         """The request with its large tensors in a region. None if it had better go by wire."""
-        if not self._quarantine and not _may_have_large(request, spec, rows):
-            return None
         if not any(m.shares_memory for m in self._members):
             return None
         while self._quarantine and self._quarantine[0][0] <= time.monotonic():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ class InferResult(Mapping[str, np.ndarray]):
     `.copy()` gives one that can be written to. Those of BYTES hold objects of type bytes.
     """
 
-    __slots__ = ("_id", "_model", "_outputs", "_parameters", "_version")
+    __slots__ = ("_outputs", "_response")
 
     # Mapping compares by contents, but arrays have no single truth value.
     __eq__ = object.__eq__
@@ -29,10 +28,7 @@ class InferResult(Mapping[str, np.ndarray]):
 
     def __init__(self, response: InferResponse):
         """ProtocolError if an output is not what the answer says it is."""
-        self._model = response.model
-        self._version = response.version
-        self._id = response.id
-        self._parameters = response.parameters
+        self._response = response
         self._outputs = {t.name: _read_tensor(response.model, t) for t in response.outputs}
         if len(self._outputs) < len(response.outputs):
             raise _protocol_error(response.model, "an output came twice")
@@ -40,22 +36,22 @@ class InferResult(Mapping[str, np.ndarray]):
     @property
     def model(self) -> str:
         """The model that answered."""
-        return self._model
+        return self._response.model
 
     @property
     def version(self) -> str:
         """Its version, as the server says; empty if it does not."""
-        return self._version
+        return self._response.version
 
     @property
     def id(self) -> str:
         """The request's id."""
-        return self._id
+        return self._response.id
 
     @property
     def parameters(self) -> Mapping[str, Parameter]:
         """What the server said besides the outputs."""
-        return self._parameters
+        return self._response.parameters
 
     @property
     def only(self) -> np.ndarray:
@@ -69,7 +65,7 @@ class InferResult(Mapping[str, np.ndarray]):
 
     def replaced(self, outputs: Mapping[str, np.ndarray]) -> InferResult:
         """The same answer with other outputs."""
-        result = copy(self)
+        result = InferResult(self._response._replace(outputs=()))
         result._outputs = {}
         for name, array in outputs.items():
             result._outputs[name] = view = array.view()
@@ -86,6 +82,9 @@ class InferResult(Mapping[str, np.ndarray]):
                     "send it with its batch axis to have the output as it is",
                 )
         return self.replaced({name: array[0, ...] for name, array in self._outputs.items()})
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (self._response._replace(outputs=()), self._outputs)
 
     def __getitem__(self, name: str) -> np.ndarray:
         try:
@@ -108,11 +107,15 @@ class InferResult(Mapping[str, np.ndarray]):
 
     @property
     def _label(self) -> str:
-        return f"{self._model}/{self._version}" if self._version else self._model
+        return f"{self.model}/{self.version}" if self.version else self.model
 
     @property
     def _names(self) -> str:
         return ", ".join(self._outputs) or "none"
+
+
+def _restore(response: InferResponse, outputs: Mapping[str, np.ndarray]) -> InferResult:
+    return InferResult(response).replaced(outputs)
 
 
 class Classification(NamedTuple):
