@@ -243,7 +243,10 @@ def model_path(model: str, version: str = "") -> str:
 
 def quote_name(name: str) -> str:
     """A name as a part of a path; only what a path cannot hold is quoted."""
-    return quote(name, safe="!$&'()*+,;=:@")
+    try:
+        return quote(name, safe="!$&'()*+,;=:@")
+    except (TypeError, UnicodeEncodeError) as error:
+        raise request_error("invalid", f"{name!r} is no name: {error}") from error
 
 
 def check_status(where: str, answer: HttpAnswer) -> None:
