@@ -67,6 +67,8 @@ class ServerProcess:
         """The process and its descendants that are alive."""
         try:
             process = psutil.Process(self._process.pid)
+            if process.status() == psutil.STATUS_ZOMBIE:  # its children are no longer its own
+                return []
             family = [process, *process.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
