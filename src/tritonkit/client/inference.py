@@ -134,11 +134,12 @@ class Inference:
         try:
             spec, checked = await self._checked(model, given, named, options.version, deadline)
         except RequestError as error:
-            self._tell_unsent(model, options, started_s, error)
+            self._tell_ended(model, options, started_s, error)
             raise
         most = spec.max_batch_size
         if 0 < most < checked.rows:
-            self._require_splittable(spec, checked, options)
+            if options.sequence is not None:
+                raise _too_many_rows(spec, checked, "a part of a sequence")
             sizes = [min(most, checked.rows - i) for i in range(0, checked.rows, most)]
             parts = zip(split(checked.arrays, checked.rows, most), sizes, strict=True)
             results = await self._calls.io.all(
@@ -158,10 +159,7 @@ class Inference:
         started_s = time.perf_counter()
         spec, checked = await self._checked(model, given, named, options.version, deadline)
         if 0 < spec.max_batch_size < checked.rows:
-            raise TensorError(
-                f"{model}: {checked.rows} rows; a stream is one request, and this model takes at "
-                f"most {spec.max_batch_size} rows in one"
-            )
+            raise _too_many_rows(spec, checked, "a stream")
         member = await self._calls.deliver(_itself, deadline, model, sticky=_sticky(options))
         request = self._request(spec, checked.arrays, options, deadline)
 
@@ -171,8 +169,9 @@ class Inference:
 
         def ended(error: RequestError | None) -> None:
             self._calls.pool.report(member, error)
-            if self._calls.hooks:
-                self._tell_ended(request, checked.rows, member, 1, started_s, error)
+            self._tell_ended(
+                model, options, started_s, error, rows=checked.rows, member=member, tries=1
+            )
 
         answers = partial(
             member.transport.stream,
@@ -215,8 +214,8 @@ class Inference:
         memory, placed = self._memory, None
         if memory is not None and memory.is_of_use(request, spec, rows):
             placed = await memory.place(request, spec, rows)
-        sending = _Sending(self._calls.io, memory, request, placed, deadline, cancellation)
-        sending.headers = self._calls.headers_of(options.headers)
+        headers = self._calls.headers_of(options.headers)
+        sending = _Sending(self._calls.io, memory, request, placed, deadline, headers, cancellation)
         error: RequestError | None = None
         over = False
         try:
@@ -225,7 +224,7 @@ class Inference:
                 deadline,
                 spec.name,
                 options.sequence is None,
-                None if options.sequence is None else _sticky(options),
+                _sticky(options),
             )
             over = True
             result = InferResult(response)
@@ -247,8 +246,11 @@ class Inference:
             if memory is not None and placed is not None:
                 await memory.release(placed, over)
             member = sending.member
-            if self._calls.hooks and member is not None and (over or error is not None):
-                self._tell_ended(request, rows, member, sending.tries, started_s, error)
+            if member is not None and (over or error is not None):
+                tries = sending.tries
+                self._tell_ended(
+                    spec.name, options, started_s, error, rows=rows, member=member, tries=tries
+                )
             error = None  # or it, its traceback, this frame and the connection are a cycle
 
     def _request(
@@ -282,51 +284,36 @@ class Inference:
             parameters,
         )
 
-    def _require_splittable(self, spec: ModelSpec, checked: Checked, options: Options) -> None:
-        if options.sequence is not None:
-            raise TensorError(
-                f"{spec.name}: {checked.rows} rows; a part of a sequence is one request, and this "
-                f"model takes at most {spec.max_batch_size} rows in one"
-            )
-
     async def close(self) -> None:
         """Unregister and remove the shared memory."""
         if self._memory is not None:
             await self._memory.close()
 
-    def _tell_unsent(
-        self, model: str, options: Options, started_s: float, error: RequestError
-    ) -> None:
-        """It failed before it could be sent: what the model takes was not to be had."""
-        if self._calls.hooks:
-            addresses, latency_s = self._calls.addresses(), time.perf_counter() - started_s
-            self._calls.tell(
-                RequestEnded(
-                    *(model, options.version, addresses, 0, 0, latency_s, error.kind, options.id)
-                )
-            )
-
     def _tell_ended(
         self,
-        request: InferRequest,
-        rows: int,
-        member: Member,
-        tries: int,
+        model: str,
+        options: Options,
         started_s: float,
         error: RequestError | None,
+        *,
+        rows: int = 0,
+        member: Member | None = None,
+        tries: int = 0,
     ) -> None:
-        self._calls.tell(
-            RequestEnded(
-                model=request.model,
-                version=request.version,
-                address=member.transport.address,
-                rows=rows,
-                tries=tries,
-                latency_s=time.perf_counter() - started_s,
-                error=error.kind if error is not None else "",
-                request_id=request.id,
+        """member: None if it failed before it could be sent, at what the model takes."""
+        if self._calls.hooks:
+            self._calls.tell(
+                RequestEnded(
+                    model=model,
+                    version=options.version,
+                    address=self._calls.addresses() if member is None else member.transport.address,
+                    rows=rows,
+                    tries=tries,
+                    latency_s=time.perf_counter() - started_s,
+                    error=error.kind if error is not None else "",
+                    request_id=options.id,
+                )
             )
-        )
 
 
 class _Sending:
@@ -336,8 +323,8 @@ class _Sending:
     """
 
     __slots__ = (
-        *("_by_memory", "_by_wire", "_cancellation", "_deadline", "_io", "_memory", "_placed"),
-        *("_request", "headers", "member", "tries"),
+        *("_by_memory", "_by_wire", "_cancellation", "_deadline", "_headers", "_io", "_memory"),
+        *("_placed", "_request", "member", "tries"),
     )
 
     def __init__(
@@ -347,16 +334,17 @@ class _Sending:
         request: InferRequest,
         placed: Placed | None,
         deadline: Deadline,
+        headers: Mapping[str, str],
         cancellation: Cancellation | None,
     ):
         self._io = io
         self._memory, self._placed = memory, placed
         self._request = request
         self._deadline = deadline
+        self._headers = headers
         self._cancellation = cancellation
         self._by_wire: Any = None
         self._by_memory: Any = None
-        self.headers: Mapping[str, str] = {}
         self.member: Member | None = None
         self.tries = 0
 
@@ -391,9 +379,16 @@ class _Sending:
         left_s = self._deadline.left_s(self._request.model)
         transport = member.transport
         response: InferResponse = transport.decode(
-            await self._io.send(transport, message, left_s, self.headers, self._cancellation)
+            await self._io.send(transport, message, left_s, self._headers, self._cancellation)
         )
         return response
+
+
+def _too_many_rows(spec: ModelSpec, checked: Checked, what: str) -> TensorError:
+    return TensorError(
+        f"{spec.name}: {checked.rows} rows; {what} is one request, and this model takes at most "
+        f"{spec.max_batch_size} rows in one"
+    )
 
 
 def _given_up() -> RequestError:

@@ -4,7 +4,6 @@ servers have been told of that memory.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -59,7 +58,7 @@ def place(request: InferRequest, spec: ModelSpec, rows: int, pool: RegionPool) -
     sizes = {f"input {t.name}": len(t.data) for t in request.inputs if _is_large(t)}
     wanted = request.outputs or tuple(Wanted(t.name) for t in spec.signature.outputs)
     for output in wanted:
-        size = 0 if output.classes else _output_bytes(spec, output.name, rows)
+        size = 0 if output.classes else rows * spec.output_row_bytes.get(output.name, 0)
         if size >= WORTH_BYTES:
             sizes[f"output {output.name}"] = size
     if not sizes:
@@ -89,18 +88,6 @@ def _is_large(tensor: Tensor) -> bool:
     return not isinstance(tensor.data, Region) and len(tensor.data) >= WORTH_BYTES
 
 
-def _output_bytes(spec: ModelSpec, name: str, rows: int) -> int:
-    """0 if it cannot be known."""
-    found = [t for t in spec.signature.outputs if t.name == name]
-    if not found or found[0].dtype.name == "BYTES":
-        return 0
-    shape = found[0].shape
-    dims = (rows, *shape[1:]) if spec.max_batch_size else shape
-    if any(isinstance(dim, str) for dim in dims):
-        return 0
-    return math.prod(int(dim) for dim in dims) * found[0].dtype.numpy.itemsize
-
-
 class SharedTensors:
     """The shared memory of one client. mode: True, or "auto": only with servers at a loopback
     address, and by wire when there is no room for a region, or a server does not take it (in a
@@ -126,7 +113,7 @@ class SharedTensors:
 
     def is_of_use(self, request: InferRequest, spec: ModelSpec, rows: int) -> bool:
         """Whether `place` has anything to do; False for most requests, at little cost."""
-        if self._quarantine or rows * spec.row_bytes_of_largest_output >= WORTH_BYTES:
+        if self._quarantine or rows * spec.largest_output_row_bytes >= WORTH_BYTES:
             return True
         for tensor in request.inputs:  # noqa: SIM110  any() costs twice this
             if _is_large(tensor):

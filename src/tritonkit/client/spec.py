@@ -58,16 +58,22 @@ class ModelSpec:
         return self.signature.inputs[0] if len(self.signature.inputs) == 1 else None
 
     @cached_property
-    def row_bytes_of_largest_output(self) -> int:
-        """Bytes of a row of it, or of all of it if the model does not batch. Outputs whose size is
-        not known before they are computed count as 0.
+    def output_row_bytes(self) -> dict[str, int]:
+        """The bytes of a row of each output, or of all of it if the model does not batch. Without
+        the outputs whose size is not known before they are computed.
         """
-        sizes = [0]
-        for tensor in self.signature.outputs:
-            dims = [dim for dim in tensor.shape[self.batches :] if isinstance(dim, int)]
-            if len(dims) == len(tensor.shape) - self.batches and tensor.dtype.name != "BYTES":
-                sizes.append(math.prod(dims) * tensor.dtype.numpy.itemsize)
-        return max(sizes)
+        sizes = {}
+        for name, tensor in self.outputs.items():
+            dims = tensor.shape[self.batches :]
+            fixed = [dim for dim in dims if isinstance(dim, int)]
+            if len(fixed) == len(dims) and tensor.dtype.name != "BYTES":
+                sizes[name] = math.prod(fixed) * tensor.dtype.numpy.itemsize
+        return sizes
+
+    @cached_property
+    def largest_output_row_bytes(self) -> int:
+        """The largest of these; 0 if there are none."""
+        return max(self.output_row_bytes.values(), default=0)
 
     @cached_property
     def required(self) -> tuple[str, ...]:
