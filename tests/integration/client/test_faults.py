@@ -344,7 +344,7 @@ def test_closing_beside_a_stopped_server(drive, protocol, mortal, wait_for):
     assert time.monotonic() - began < 3
 
 
-def test_a_silent_server_beside_one_that_works(drive, protocol, triton):
+def test_a_silent_server_beside_one_that_works(listening, drive, protocol, triton):
     """It is live, and ready, if one of several servers is."""
     with listening(stay_silent) as silent:
         addresses = [f"{protocol}://{silent}", address_of(triton, protocol)]
@@ -360,43 +360,6 @@ def test_slow(client):
 
 
 # Servers that are none
-
-
-@contextmanager
-def listening(talk, wrap=None):
-    """A port each of whose connections is handled by `talk(peer)`."""
-    peers, threads = [], []
-
-    def handle(peer):
-        with suppress(OSError):
-            if wrap is not None:
-                peer = wrap(peer)
-            with peer:
-                talk(peer)
-
-    def serve():
-        with suppress(OSError):
-            while True:
-                peers.append(listener.accept()[0])
-                threads.append(threading.Thread(target=handle, args=(peers[-1],)))
-                threads[-1].start()
-
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        accepting = threading.Thread(target=serve)
-        accepting.start()
-        try:
-            yield "{}:{}".format(*listener.getsockname())
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            accepting.join(20)
-            for peer in peers:
-                with suppress(OSError):
-                    peer.shutdown(socket.SHUT_RDWR)
-            for thread in threads:
-                thread.join(20)
-                assert not thread.is_alive()
-            for peer in peers:
-                peer.close()
 
 
 def stay_silent(peer):
@@ -460,7 +423,7 @@ PORTS = {
 
 @pytest.mark.parametrize("scheme", ["grpc", "http", "grpcs", "https"])
 @pytest.mark.parametrize("port", PORTS)
-def test_a_port_that_is_no_tritons(drive, scheme, port):
+def test_a_port_that_is_no_tritons(listening, drive, scheme, port):
     """Whatever answers there, the error says what it is, within the deadline."""
     talk, grpc, http, tls = PORTS[port]
     kind = {"grpc": grpc, "http": http}.get(scheme, tls)
@@ -516,7 +479,7 @@ def tls_wrap(tmp_path_factory):
     return lambda peer: context.wrap_socket(peer, server_side=True)
 
 
-def test_plain_with_a_tls_port(drive, protocol, tls_wrap):
+def test_plain_with_a_tls_port(listening, drive, protocol, tls_wrap):
     """A port that wants TLS, spoken to in plain text."""
     with (
         listening(stay_silent, tls_wrap) as where,
@@ -527,7 +490,7 @@ def test_plain_with_a_tls_port(drive, protocol, tls_wrap):
         assert caught.value.kind in ("refused", "protocol", "closed")
 
 
-def test_a_certificate_that_is_not_trusted(drive, protocol, tls_wrap):
+def test_a_certificate_that_is_not_trusted(listening, drive, protocol, tls_wrap):
     """Nothing is sent to a server whose certificate nobody has vouched for."""
     with (
         listening(stay_silent, tls_wrap) as where,
@@ -551,7 +514,7 @@ def threads():
 
 
 @pytest.mark.parametrize("port", ["silent", "hangs up", "noise"])
-def test_nothing_is_left(drive, protocol, port, wait_for):
+def test_nothing_is_left(listening, drive, protocol, port, wait_for):
     """After failures and close there are as many sockets and threads as before."""
 
     def fail():

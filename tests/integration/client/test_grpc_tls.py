@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -40,27 +39,6 @@ def failure(address: str, tls: Tls | None = None) -> RequestError:
     with closing(transport), pytest.raises(RequestError) as caught:
         transport.call(Operation.SERVER, {}, timeout_s=5)
     return caught.value
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder: ca, other (another authority), and server, client signed by ca."""
-    folder = tmp_path_factory.mktemp("tls")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj")
-    for name in ("ca", "other"):
-        files = ("-keyout", f"{name}.key", "-out", f"{name}.pem")
-        openssl("req", "-x509", *new, f"/CN={name}", "-days", "2", *files)
-    for name in ("server", "client"):
-        openssl("req", *new, f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        signer = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
-        files = ("-in", f"{name}.csr", "-out", f"{name}.pem", "-extfile", "names")
-        openssl("x509", "-req", *signer, *files)
-    return folder
 
 
 def serving_tls(

@@ -667,32 +667,8 @@ def test_a_server_that_is_killed_and_comes_back(repository, free_port, wait_for)
     transport.close()
 
 
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory):
-    """An authority, and certificates of it for localhost and for a client, made by openssl."""
-    folder = tmp_path_factory.mktemp("pki")
-
-    def openssl(*arguments):
-        subprocess.run(
-            ["openssl", *map(str, arguments)], cwd=folder, check=True, capture_output=True
-        )
-
-    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    openssl(*new, "-x509", "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem", "-days", 2)
-    for name in ("localhost", "client"):
-        openssl(*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        (folder / "san").write_text(f"subjectAltName=DNS:{name}\n")
-        openssl(
-            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key"),
-            *("-CAcreateserial", "-out", f"{name}.pem", "-days", 2, "-extfile", "san"),
-        )
-    openssl("genpkey", "-algorithm", "ed25519", "-out", "other.key")
-    (folder / "junk.pem").write_text("junk")
-    return folder
-
-
 @contextmanager
-def tls_server(pki, **options):
+def tls_server(certificates, **options):
     """A server of another make over TLS: knows its own name. Yields its address."""
 
     async def app(scope, receive, send):
@@ -703,7 +679,10 @@ def tls_server(pki, **options):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": body})
 
-    files = {"ssl_keyfile": pki / "localhost.key", "ssl_certfile": pki / "localhost.pem"}
+    files = {
+        "ssl_keyfile": certificates / "localhost.key",
+        "ssl_certfile": certificates / "localhost.pem",
+    }
     config = uvicorn.Config(
         app, port=0, lifespan="off", loop="asyncio", log_level="critical", **files, **options
     )
@@ -721,27 +700,29 @@ def tls_server(pki, **options):
 
 
 @pytest.fixture(scope="module")
-def https(pki):
-    with tls_server(pki) as address:
+def https(certificates):
+    with tls_server(certificates) as address:
         yield address
 
 
 @pytest.fixture(scope="module")
-def mutual(pki):
-    with tls_server(pki, ssl_ca_certs=pki / "ca.pem", ssl_cert_reqs=ssl.CERT_REQUIRED) as address:
+def mutual(certificates):
+    with tls_server(
+        certificates, ssl_ca_certs=certificates / "ca.pem", ssl_cert_reqs=ssl.CERT_REQUIRED
+    ) as address:
         yield address
 
 
-def test_tls(connect, https, pki):
+def test_tls(connect, https, certificates):
     """Over TLS with the authority of the server's certificate requests work, one after another."""
-    client = connect(https, tls=Tls(ca=pki / "ca.pem"))
+    client = connect(https, tls=Tls(ca=certificates / "ca.pem"))
     for _ in range(3):
         assert len(client.call(Operation.SERVER)["name"]) == 200_000
 
 
-def test_one_tls_connection_is_used_again(https, pki):
+def test_one_tls_connection_is_used_again(https, certificates):
     """What TLS itself has to say on an idle connection does not make it look used up."""
-    transport = HttpTransport(parse_address(https), tls=Tls(ca=pki / "ca.pem"))
+    transport = HttpTransport(parse_address(https), tls=Tls(ca=certificates / "ca.pem"))
     transport.call(Operation.SERVER, {}, timeout_s=TIMEOUT_S)
     (first,) = transport._idle
     transport.call(Operation.SERVER, {}, timeout_s=TIMEOUT_S)
@@ -749,9 +730,9 @@ def test_one_tls_connection_is_used_again(https, pki):
     transport.close()
 
 
-def test_a_large_request_over_tls(connect, https, pki):
+def test_a_large_request_over_tls(connect, https, certificates):
     """A request of many megabytes goes over TLS, and what answers it is no inference."""
-    client = connect(https, tls=Tls(ca=pki / "ca.pem"))
+    client = connect(https, tls=Tls(ca=certificates / "ca.pem"))
     large = Tensor("x", "UINT8", (1 << 23,), bytes(1 << 23))
     with pytest.raises(RequestError) as raised:
         client.infer(InferRequest("m", (large,)))
@@ -765,24 +746,24 @@ def test_an_authority_that_is_not_trusted(connect, https):
     assert raised.value.kind == "refused"
 
 
-def test_a_certificate_of_another_host(connect, https, pki):
+def test_a_certificate_of_another_host(connect, https, certificates):
     """A certificate that names another host is `refused`."""
-    client = connect(https.replace("localhost", "127.0.0.1"), tls=Tls(ca=pki / "ca.pem"))
+    client = connect(https.replace("localhost", "127.0.0.1"), tls=Tls(ca=certificates / "ca.pem"))
     with pytest.raises(RequestError, match="not trusted"):
         client.call(Operation.SERVER)
 
 
-def test_mutual_tls(connect, mutual, pki):
+def test_mutual_tls(connect, mutual, certificates):
     """A server that asks for a client's certificate takes the right one."""
-    tls = Tls(pki / "ca.pem", pki / "client.pem", pki / "client.key")
+    tls = Tls(certificates / "ca.pem", certificates / "client.pem", certificates / "client.key")
     assert connect(mutual, tls=tls).call(Operation.SERVER)["name"]
 
 
-def test_mutual_tls_without_a_certificate(connect, pki):
+def test_mutual_tls_without_a_certificate(connect, certificates):
     """Without one, a server that asks for a client's certificate is `unauthenticated`."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=pki / "ca.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates / "ca.pem")
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_cert_chain(pki / "localhost.pem", pki / "localhost.key")
+    context.load_cert_chain(certificates / "localhost.pem", certificates / "localhost.key")
 
     def refuse(listener):
         while True:
@@ -802,7 +783,9 @@ def test_mutual_tls_without_a_certificate(connect, pki):
 
     with ThreadPoolExecutor(1) as pool, socket.create_server(("127.0.0.1", 0)) as listener:
         pool.submit(refuse, listener)
-        client = connect(f"https://localhost:{listener.getsockname()[1]}", tls=Tls(pki / "ca.pem"))
+        client = connect(
+            f"https://localhost:{listener.getsockname()[1]}", tls=Tls(certificates / "ca.pem")
+        )
         try:
             with pytest.raises(RequestError, match="certificate") as raised:
                 client.call(Operation.SERVER)
@@ -811,7 +794,7 @@ def test_mutual_tls_without_a_certificate(connect, pki):
     assert raised.value.kind == "unauthenticated"
 
 
-def test_tls_to_a_plain_port(connect, triton, pki):
+def test_tls_to_a_plain_port(connect, triton, certificates):
     """TLS with a server that does not speak it fails before anything is sent."""
     with pytest.raises(RequestError) as raised:
         connect(f"https://{triton.endpoints.http}").call(Operation.SERVER)
@@ -833,9 +816,9 @@ def test_tls_to_a_plain_port(connect, triton, pki):
     ],
 )
 @pytest.mark.parametrize("kind", [HttpTransport, AsyncHttpTransport])
-def test_tls_files_that_cannot_be_used(pki, kind, files, named):
+def test_tls_files_that_cannot_be_used(certificates, kind, files, named):
     """A file that is missing, is no PEM, or does not fit is the user's mistake, and named."""
-    tls = Tls(*(None if name is None else pki / name for name in files))
+    tls = Tls(*(None if name is None else certificates / name for name in files))
     with pytest.raises(InputError, match=named):
         kind(parse_address("https://localhost"), tls=tls)
 

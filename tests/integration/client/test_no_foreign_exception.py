@@ -119,37 +119,6 @@ def assert_none_is_foreign(found, may_return=MAY_RETURN):
 # Servers that are none
 
 
-@contextmanager
-def listening(talk):
-    """A port each of whose connections is handled by `talk(peer)`."""
-    peers, threads = [], []
-
-    def handle(peer):
-        with peer, suppress(OSError):
-            talk(peer)
-
-    def serve():
-        with suppress(OSError):
-            while True:
-                peers.append(listener.accept()[0])
-                threads.append(threading.Thread(target=handle, args=(peers[-1],)))
-                threads[-1].start()
-
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        accepting = threading.Thread(target=serve)
-        accepting.start()
-        try:
-            yield "{}:{}".format(*listener.getsockname())
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            accepting.join(20)
-            for peer in peers:
-                with suppress(OSError):
-                    peer.shutdown(socket.SHUT_RDWR)
-            for thread in threads:
-                thread.join(20)
-
-
 def listen_on(peer):
     while peer.recv(65536):
         pass
@@ -217,7 +186,7 @@ TALKS = (
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("kind", CLIENTS)
 @pytest.mark.parametrize("talk", TALKS, ids=lambda talk: talk.__name__)
-def test_a_port_that_is_no_servers(talk, kind, protocol):
+def test_a_port_that_is_no_servers(listening, talk, kind, protocol):
     """What is sent is no answer: an error of the tree, within the deadline."""
     with listening(talk) as where:
         found = outcomes(kind, f"{protocol}://{where}")
