@@ -7,18 +7,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Ma
 from contextlib import aclosing
 from typing import Any, Literal, Self
 
-from tritonkit.client.calls import Calls
-from tritonkit.client.connect import (
-    Token,
-    async_transport,
-    check_options,
-    each_address,
-    every_request,
-)
-from tritonkit.client.control import Control
-from tritonkit.client.deadline import CLIENT_TIMEOUT, ClientTimeout, Deadline, Timeout
+from tritonkit.client.base import ClientBase
+from tritonkit.client.connect import Token, async_transport
+from tritonkit.client.deadline import CLIENT_TIMEOUT, Timeout
 from tritonkit.client.events import Hook
-from tritonkit.client.inference import Inference, Options, SequencePart
+from tritonkit.client.inference import SequencePart
 from tritonkit.client.io import AsyncIO
 from tritonkit.client.operations import Operation
 from tritonkit.client.pending_aio import in_order
@@ -29,7 +22,7 @@ from tritonkit.client.spec import ModelSpec
 from tritonkit.client.transport import AsyncTransport, Compression, Parameter, Tls
 
 
-class AsyncClient:
+class AsyncClient(ClientBase):
     """Calls models on a Triton server, or on several, from one asyncio event loop.
 
     Everything is as in `Client`, which describes it. Cancelling a task gives up its request.
@@ -60,27 +53,21 @@ class AsyncClient:
         hooks: Sequence[Hook] = (),
         transport: AsyncTransport | None = None,
     ):
-        check_options(
+        super().__init__(
+            AsyncIO(),
+            address,
+            transport,
+            async_transport,
+            timeout_s=timeout_s,
             retries=retries,
+            tls=tls,
+            token=token,
+            headers=headers,
             compression=compression,
             shared_memory=shared_memory,
             nan=nan,
             hooks=hooks,
-            transport=transport,
-            asynchronous=True,
         )
-        transports: Sequence[AsyncTransport]
-        if transport is not None:
-            transports = (transport,)
-        else:
-            transports = each_address(address, lambda a: async_transport(a, tls, compression))
-        self._calls = Calls(transports, AsyncIO(), retries, every_request(headers, token), hooks)
-        self._control = Control(self._calls)
-        self._inference = Inference(
-            self._calls, self._control, shared_memory=shared_memory, nan=nan
-        )
-        self._timeout_s = timeout_s
-        Deadline(timeout_s)  # refuses what is none
 
     # Inference
 
@@ -259,38 +246,7 @@ class AsyncClient:
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
-    def __repr__(self) -> str:
-        return f"<AsyncClient {self._calls.addresses()}>"
-
     # Of use to the above
-
-    def _options(
-        self,
-        version: str,
-        outputs: Sequence[str],
-        classes: int,
-        id: str,
-        priority: int,
-        sequence: SequencePart | None,
-        parameters: Mapping[str, Parameter] | None,
-        headers: Mapping[str, str] | None,
-        timeout_s: Timeout,
-    ) -> Options:
-        timeout = self._timeout_s if isinstance(timeout_s, ClientTimeout) else timeout_s
-        return Options(
-            str(version),
-            (outputs,) if isinstance(outputs, str) else outputs,
-            classes,
-            id,
-            priority,
-            sequence,
-            parameters or {},
-            headers or {},
-            timeout,
-        )
-
-    def _deadline(self, timeout_s: Timeout) -> Deadline:
-        return Deadline(self._timeout_s if isinstance(timeout_s, ClientTimeout) else timeout_s)
 
     async def _ask(self, operation: Operation, timeout_s: Timeout, **arguments: Any) -> Any:
         return await self._calls.ask(operation, arguments, self._deadline(timeout_s))

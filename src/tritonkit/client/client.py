@@ -8,18 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, Literal, Self
 
-from tritonkit.client.calls import Calls
-from tritonkit.client.connect import (
-    Token,
-    blocking_transport,
-    check_options,
-    each_address,
-    every_request,
-)
-from tritonkit.client.control import Control
-from tritonkit.client.deadline import CLIENT_TIMEOUT, ClientTimeout, Deadline, Timeout
+from tritonkit.client.base import ClientBase
+from tritonkit.client.connect import Token, blocking_transport
+from tritonkit.client.deadline import CLIENT_TIMEOUT, Timeout
 from tritonkit.client.events import Hook
-from tritonkit.client.inference import Inference, Options, SequencePart
+from tritonkit.client.inference import SequencePart
 from tritonkit.client.io import BlockingIO, run
 from tritonkit.client.operations import Operation
 from tritonkit.client.pending import Pending, in_order
@@ -35,7 +28,7 @@ from tritonkit.errors import UnavailableError
 _SUBMIT_THREADS = 64
 
 
-class Client:
+class Client(ClientBase):
     """Calls models on a Triton server, or on several that serve the same models.
 
     Safe to share between threads and greenlets. One for the whole program is best: it keeps
@@ -80,27 +73,21 @@ class Client:
         hooks: Sequence[Hook] = (),
         transport: Transport | None = None,
     ):
-        check_options(
+        super().__init__(
+            BlockingIO(),
+            address,
+            transport,
+            blocking_transport,
+            timeout_s=timeout_s,
             retries=retries,
+            tls=tls,
+            token=token,
+            headers=headers,
             compression=compression,
             shared_memory=shared_memory,
             nan=nan,
             hooks=hooks,
-            transport=transport,
-            asynchronous=False,
         )
-        transports: Sequence[Transport]
-        if transport is not None:
-            transports = (transport,)
-        else:
-            transports = each_address(address, lambda a: blocking_transport(a, tls, compression))
-        self._calls = Calls(transports, BlockingIO(), retries, every_request(headers, token), hooks)
-        self._control = Control(self._calls)
-        self._inference = Inference(
-            self._calls, self._control, shared_memory=shared_memory, nan=nan
-        )
-        self._timeout_s = timeout_s
-        Deadline(timeout_s)  # refuses what is none
         self._lock = threading.Lock()
         self._workers: ThreadPoolExecutor | None = None
         self._closed = False
@@ -420,38 +407,7 @@ class Client:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"<Client {self._calls.addresses()}>"
-
     # Of use to the above
-
-    def _options(
-        self,
-        version: str,
-        outputs: Sequence[str],
-        classes: int,
-        id: str,
-        priority: int,
-        sequence: SequencePart | None,
-        parameters: Mapping[str, Parameter] | None,
-        headers: Mapping[str, str] | None,
-        timeout_s: Timeout,
-    ) -> Options:
-        timeout = self._timeout_s if isinstance(timeout_s, ClientTimeout) else timeout_s
-        return Options(
-            str(version),
-            (outputs,) if isinstance(outputs, str) else outputs,
-            classes,
-            id,
-            priority,
-            sequence,
-            parameters or {},
-            headers or {},
-            timeout,
-        )
-
-    def _deadline(self, timeout_s: Timeout) -> Deadline:
-        return Deadline(self._timeout_s if isinstance(timeout_s, ClientTimeout) else timeout_s)
 
     def _ask(self, operation: Operation, timeout_s: Timeout, **arguments: Any) -> Any:
         return run(self._calls.ask(operation, arguments, self._deadline(timeout_s)))
