@@ -114,6 +114,7 @@ class Calls:
         arguments: Mapping[str, Any],
         timeout_s: float | None,
     ) -> Any:
+        """Carry out an operation on this server, once."""
         self.require_open()
         headers = self.headers_of({})
         return await self.io.call(member.transport, operation, arguments, timeout_s, headers)
@@ -131,10 +132,12 @@ class Calls:
             raise UnavailableError("refused", f"{member.transport.address}: not ready yet")
 
     def headers_of(self, more: Mapping[str, str]) -> Mapping[str, str]:
+        """The client's headers, and these."""
         own = self._headers() if callable(self._headers) else self._headers
         return {**own, **more} if more else own
 
     def tell(self, event: Event) -> None:
+        """Tell the hooks."""
         if self.hooks:
             emit(self.hooks, event)
 
@@ -143,6 +146,7 @@ class Calls:
         return ", ".join(m.transport.address for m in self.pool.members)
 
     def require_open(self) -> None:
+        """UnavailableError if the client is closed."""
         if self._closed:
             raise UnavailableError("closed", "the client is closed")
 
