@@ -146,3 +146,9 @@ _BY_KIND: dict[str, type[RequestError]] = {
 def request_error(kind: str, message: str) -> RequestError:
     """The RequestError for `kind`, of the subclass that has it among its `kinds`."""
     return _BY_KIND[kind](kind, message)
+
+
+def describe(error: BaseException) -> str:
+    """An exception on one line: its type and the first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

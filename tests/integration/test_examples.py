@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from tritonkit.check.onnx_model import OnnxModel
 from tritonkit.errors import ModelError, SetupError
 from tritonkit.examples import EXAMPLES, build_example, file_type, ranker, text_embedder
 from tritonkit.examples.example import package_folder
-from tritonkit.export.parity import OnnxModel
 from tritonkit.payloads import read_payloads
 from tritonkit.signature import read_signature
 

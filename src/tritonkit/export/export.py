@@ -9,7 +9,6 @@ The folder that results holds
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections import Counter
@@ -17,14 +16,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tritonkit.check.neighbours import check_neighbours
+from tritonkit.check.onnx_model import OnnxModel
+from tritonkit.check.parity import Parity
 from tritonkit.errors import ModelError
 from tritonkit.export.folder import filled_folder
-from tritonkit.export.neighbours import check_neighbours
-from tritonkit.export.parity import OnnxModel, Parity
 from tritonkit.export.source import OnnxSource, Source, TorchSource
 from tritonkit.export.torch_to_onnx import torch_to_onnx
 from tritonkit.payloads import (
@@ -41,11 +40,9 @@ from tritonkit.signature import (
     load_onnx,
     read_signature,
 )
+from tritonkit.verification import VERIFICATION, file_sha256
 
-if TYPE_CHECKING:
-    pass
-
-MODEL, VERIFICATION = "model.onnx", "verification.json"
+MODEL = "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ def export_model(
             "exporter": {"name": exporter, "why": why},
             "versions": _versions(source),
             **_format(model),
-            "sha256": {path.relative_to(folder).as_posix(): _sha256(path) for path in files},
+            "sha256": {path.relative_to(folder).as_posix(): file_sha256(path) for path in files},
             "payloads": {"count": len(requests), "origin": origin},
             "checks": [asdict(check) for check in checks],
         }
@@ -181,8 +178,3 @@ def _format(path: Path) -> dict[str, object]:
     model = load_onnx(path)
     opset = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     return {"opset": opset, "ir_version": model.ir_version}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

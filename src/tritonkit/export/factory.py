@@ -11,8 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from tritonkit.errors import ModelError, TritonkitError
-from tritonkit.export.foreign import describe
+from tritonkit.errors import ModelError, TritonkitError, describe
 
 T = TypeVar("T")
 

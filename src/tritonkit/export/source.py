@@ -19,19 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tritonkit.errors import ModelError
+from tritonkit.check.onnx_model import Arrays
+from tritonkit.check.parity import DynamicAxes
+from tritonkit.errors import ModelError, describe
 from tritonkit.export.factory import call_factory
-from tritonkit.export.foreign import describe, quiet
+from tritonkit.export.foreign import quiet
 from tritonkit.signature import data_type_of, load_onnx
 
 if TYPE_CHECKING:
     import torch
-
-Arrays = Mapping[str, np.ndarray]
-"""Tensor name → array whose first axis is the batch."""
-
-DynamicAxes = Mapping[str, Mapping[int, str]]
-"""Input name → axis → name of that dynamic dimension: `{"ids": {1: "sequence"}}`."""
 
 BATCH = "batch"
 """The name of axis 0 of every tensor."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tritonkit.errors import CheckFailedError, ModelError
-from tritonkit.export.foreign import describe, quiet
-from tritonkit.export.parity import OnnxModel, Parity, check_parity
+from tritonkit.check.onnx_model import OnnxModel
+from tritonkit.check.parity import Parity, check_parity
+from tritonkit.errors import CheckFailedError, ModelError, describe
+from tritonkit.export.foreign import quiet
 from tritonkit.export.source import BATCH, TorchSource, call_arguments
 from tritonkit.signature import read_signature
 

@@ -10,8 +10,7 @@ from tritonkit.payloads import PAYLOADS
 from tritonkit.repository.config import DynamicBatching, config_for
 from tritonkit.repository.layout import MODEL, write_model
 from tritonkit.signature import external_files, read_signature
-
-VERIFICATION = "verification.json"
+from tritonkit.verification import VERIFICATION
 
 
 @dataclass(frozen=True)

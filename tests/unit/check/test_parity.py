@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from tritonkit.check.neighbours import check_neighbours
+from tritonkit.check.onnx_model import OnnxModel
+from tritonkit.check.parity import BATCHES, check_parity, draw_rows
 from tritonkit.errors import CheckFailedError, ModelError
-from tritonkit.export.neighbours import check_neighbours
-from tritonkit.export.parity import BATCHES, OnnxModel, check_parity, draw_rows
 
 X = {"x": np.random.default_rng(1).standard_normal((5, 4)).astype(np.float32)}
 RELU = "(float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }"

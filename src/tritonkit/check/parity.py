@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from tritonkit.check.onnx_model import Arrays, OnnxModel
+from tritonkit.check.tolerance import EXACT, TOLERANCES, Tolerance, Tolerances, differences
 from tritonkit.errors import CheckFailedError, ModelError
-from tritonkit.export.foreign import describe
-from tritonkit.export.source import Arrays, DynamicAxes
+
+DynamicAxes = Mapping[str, Mapping[int, str]]
+"""Input name → axis → name of that dynamic dimension: `{"ids": {1: "sequence"}}`."""
 
 Reference = Callable[[Arrays], dict[str, np.ndarray]]
 """A batch of inputs → the outputs that are right for it."""
@@ -25,32 +26,6 @@ BATCHES = (1, 2, 3, 7, 16)
 
 _NOISE = 0.1
 """Standard deviation of the noise on float inputs, in standard deviations of the examples."""
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How far an element may be from the reference `r`: relative·|r| + of_largest·max|r| + floor.
-
-    The second term is there because the rounding error of a sum grows with the size of what is
-    summed, not of what is left: a small element of a tensor of large ones is less exact. It
-    takes the place of a fixed absolute tolerance, which means nothing for an unknown unit.
-    """
-
-    relative: float
-    of_largest: float
-    floor: float
-
-
-Tolerances = Mapping[np.dtype, Tolerance]
-"""By dtype; a dtype without one is compared exactly."""
-
-TOLERANCES: Tolerances = {
-    np.dtype(np.float16): Tolerance(relative=1e-2, of_largest=5e-3, floor=1e-4),
-    np.dtype(np.float32): Tolerance(relative=1e-3, of_largest=1e-4, floor=1e-6),
-    np.dtype(np.float64): Tolerance(relative=1e-6, of_largest=1e-7, floor=1e-12),
-}
-EXACT = Tolerance(0.0, 0.0, 0.0)
-"""For integers, booleans and strings."""
 
 
 @dataclass(frozen=True)
@@ -83,37 +58,6 @@ class Parity:
     def max_abs_diff(self) -> float:
         """The largest difference in any output at any batch size."""
         return max((o.max_abs_diff for b in self.batches for o in b.outputs), default=0.0)
-
-
-class OnnxModel:
-    """An ONNX file open in ONNX Runtime, on the CPU."""
-
-    def __init__(self, path: Path) -> None:
-        """ModelError if ONNX Runtime cannot load the file."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # fatal only: what goes wrong is raised
-        try:
-            self._session: Any = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise ModelError(
-                f"{path}: ONNX Runtime cannot load it ({describe(error)}); mend the file"
-            ) from error
-        self._outputs = [o.name for o in self._session.get_outputs()]
-
-    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """Output name → array. ModelError if ONNX Runtime fails on these inputs."""
-        try:
-            return dict(zip(self._outputs, self._session.run(None, dict(inputs)), strict=True))
-        except Exception as error:
-            shapes = ", ".join(f"{name}{list(a.shape)}" for name, a in inputs.items())
-            raise ModelError(
-                f"ONNX Runtime fails on {shapes} ({describe(error)}); mend the model, or give "
-                "inputs that it takes"
-            ) from error
 
 
 def check_parity(
@@ -215,35 +159,15 @@ def _compare(
         return OutputDiff(name, np.inf, name), f"got {kinds[0]}, expected {kinds[1]}"
     if not got.size:
         return OutputDiff(name, 0.0, f"{name} is empty"), ""
-    differences, limits = _differences(expected, got, tolerance)
-    excess = np.where(differences > limits, differences, -1.0)
+    apart, limits = differences(expected, got, tolerance)
+    excess = np.where(apart > limits, apart, -1.0)
     count = int((excess >= 0).sum())
-    place = np.unravel_index(np.argmax(excess if count else differences), got.shape)
+    place = np.unravel_index(np.argmax(excess if count else apart), got.shape)
     worst = f"{name}{[int(i) for i in place]}: got {got[place]}, expected {expected[place]}"
-    diff = OutputDiff(name, float(differences.max()), worst)
+    diff = OutputDiff(name, float(apart.max()), worst)
     if not count:
         return diff, ""
     return diff, (
         f"{count} of {got.size} elements differ, worst {worst}, "
-        f"difference {differences[place]:.3g}, allowed {limits[place]:.3g}"
+        f"difference {apart[place]:.3g}, allowed {limits[place]:.3g}"
     )
-
-
-def _differences(
-    expected: np.ndarray, got: np.ndarray, tolerance: Tolerance
-) -> tuple[np.ndarray, np.ndarray]:
-    """By element, how far `got` is off and may be off; NaN equals NaN, inf equals inf."""
-    if expected.dtype.kind != "f":
-        unequal = (got != expected).astype(np.float64)
-        if expected.dtype.kind in "iu":  # say how far apart, but let no rounding make them equal
-            far = np.abs(got.astype(np.float64) - expected.astype(np.float64))
-            unequal = np.maximum(unequal, far)
-        return unequal, np.zeros(expected.shape)
-    wide, other = expected.astype(np.float64), got.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        same = (wide == other) | (np.isnan(wide) & np.isnan(other))
-        apart = np.where(same, 0.0, np.abs(wide - other))
-    apart = np.where(np.isnan(apart), np.inf, apart)
-    size = np.where(np.isfinite(wide), np.abs(wide), 0.0)
-    limit = tolerance.relative * size + tolerance.of_largest * size.max() + tolerance.floor
-    return apart, limit

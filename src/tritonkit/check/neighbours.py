@@ -19,9 +19,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tritonkit.check.onnx_model import Arrays, OnnxModel
+from tritonkit.check.parity import Parity, Reference, check_parity
+from tritonkit.check.tolerance import Tolerance
 from tritonkit.errors import CheckFailedError
-from tritonkit.export.parity import OnnxModel, Parity, Reference, Tolerance, check_parity
-from tritonkit.export.source import Arrays
 
 _WIDE = Tolerance(relative=5e-2, of_largest=5e-2, floor=1e-6)
 WIDE_TOLERANCES = {np.dtype(kind): _WIDE for kind in (np.float16, np.float32, np.float64)}
