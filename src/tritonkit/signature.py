@@ -142,11 +142,23 @@ def load_onnx(path: Path) -> onnx.ModelProto:
 def read_signature(path: Path) -> ModelSignature:
     """The signature of an ONNX file, as it declares it. Dimensions without a size get a name."""
     graph = load_onnx(path).graph
+    if any(not v.type.tensor_type.HasField("shape") for v in graph.output):
+        graph = _with_shapes(path)
     weights = {w.name for w in graph.initializer}
     return ModelSignature(
         inputs=tuple(_tensor_spec(path, v) for v in graph.input if v.name not in weights),
         outputs=tuple(_tensor_spec(path, v) for v in graph.output),
     )
+
+
+def _with_shapes(path: Path) -> onnx.GraphProto:
+    """The graph with the shapes that follow from its inputs, where it declares none."""
+    import onnx
+
+    try:
+        return onnx.shape_inference.infer_shapes(load_onnx(path)).graph
+    except onnx.shape_inference.InferenceError:
+        return load_onnx(path).graph
 
 
 def external_files(path: Path) -> dict[str, Path]:
@@ -193,7 +205,9 @@ def _tensor_spec(path: Path, value: onnx.ValueInfoProto) -> TensorSpec:
     if not tensor.HasField("shape"):
         raise ModelError(f"{path}: '{value.name}' has no declared shape; run onnx shape inference")
     shape: tuple[Dim, ...] = tuple(
-        d.dim_value if d.HasField("dim_value") else d.dim_param or f"{value.name}_dim_{i}"
+        d.dim_value
+        if d.HasField("dim_value") and d.dim_value >= 0  # Paddle writes -1 for a dynamic one
+        else d.dim_param.strip("?") or f"{value.name}_dim_{i}"  # and `?` for any name
         for i, d in enumerate(tensor.shape.dim)
     )
     dtype = data_type(onnx.TensorProto.DataType.Name(tensor.elem_type))

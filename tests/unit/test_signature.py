@@ -86,14 +86,36 @@ def test_sequence_output(tmp_path):
         read_signature(path)
 
 
-def test_output_without_shape(tmp_path):
-    """A tensor of unknown rank is refused by name."""
-    path = save(tmp_path, "(float[n] x) => (float[n] y) { y = Relu(x) }")
+def without_output_shape(path):
+    """The same file, with nothing said of its output's shape."""
     model = onnx.load(path)
     model.graph.output[0].type.tensor_type.ClearField("shape")
     onnx.save(model, path)
+    return path
+
+
+def test_output_without_shape(tmp_path):
+    """A shape that is not declared follows from the inputs'."""
+    path = without_output_shape(save(tmp_path, "(float[n,4] x) => (float[n,4] y) { y = Relu(x) }"))
+    assert [str(t) for t in read_signature(path).outputs] == ["y:FP32[n,4]"]
+
+
+def test_output_of_unknown_rank(tmp_path):
+    """A shape that does not follow either is refused by the tensor's name."""
+    graph = "(float[n] x, int64[r] s) => (float[m] y) { y = Reshape(x, s) }"
     with pytest.raises(ModelError, match="'y' has no declared shape"):
-        read_signature(path)
+        read_signature(without_output_shape(save(tmp_path, graph)))
+
+
+@pytest.mark.parametrize("name", ["?", ""])
+def test_dimensions_without_a_name(tmp_path, name):
+    """Dimensions that are only known to be dynamic get names of their own."""
+    path = save(tmp_path, "(float[n,m] x) => (float[n,m] y) { y = Relu(x) }")
+    model = onnx.load(path)
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    dims[0].dim_param, dims[1].dim_value = name, -1
+    onnx.save(model, path)
+    assert read_signature(path).inputs[0].shape == ("x_dim_0", "x_dim_1")
 
 
 @pytest.mark.parametrize(

@@ -2,92 +2,319 @@
 
 Triton puts requests of strangers in one batch. Two questions, because they have two answers:
 
-* Do rows feel each other? Each row is compared with itself among copies of itself, at the same
-  batch size. The arithmetic is the same, so nothing but another row can make a difference, and
-  the limits are narrow.
-* Does the size of the batch matter? Each row is compared with itself alone. Kernels may sum in
-  another order at another size, and a model whose arithmetic cancels blows that rounding up:
-  magika's layer norm takes E[x²] - E[x]², and a row's probabilities move by up to 0.02 between a
-  batch of 1 and any larger one, while its neighbours move them by exactly 0. So the limits are
-  wide, and catch only what is plainly another answer, such as a division by the batch size. How
-  much it was is written down.
+* Do rows feel each other? A row is compared with itself among copies of itself, at the same place
+  of a batch of the same size. The arithmetic is the same, so nothing but another row can make a
+  difference, and the tolerance is narrow. Its neighbours are the worst that one can send: very
+  loud and very quiet rows, NaN, the extremes of integer ranges, zeros, padded rows.
+* Does the size of the batch matter? A row among copies is compared with itself alone. Kernels may
+  sum in another order at another size, and a model whose arithmetic cancels blows that rounding
+  up: magika's layer norm takes E[x²] - E[x]², and a row's probabilities move by up to 0.02 between
+  a batch of 1 and any larger one, while its neighbours move them by exactly 0. So the tolerance is
+  wide, and catches only what is plainly another answer, such as a division by the batch size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from tritonkit.check.domain import usable_rows
 from tritonkit.check.onnx_model import Arrays, OnnxModel
-from tritonkit.check.parity import Parity, Reference, check_parity
-from tritonkit.check.tolerance import Tolerance
-from tritonkit.errors import CheckFailedError
+from tritonkit.check.rows import Axes, Kind, Rows
+from tritonkit.check.tolerance import NARROW_TOLERANCES, TOLERANCES, WIDE_TOLERANCES, compare
+from tritonkit.errors import ModelError
 
-_WIDE = Tolerance(relative=5e-2, of_largest=5e-2, floor=1e-6)
-WIDE_TOLERANCES = {np.dtype(kind): _WIDE for kind in (np.float16, np.float32, np.float64)}
-"""For a row alone against the row in a batch: rounding that the model itself has blown up."""
+SMALL_BATCHES = (2, 3, 7)
 
+_VICTIMS = (
+    *((Kind.USUAL, 1), (Kind.USUAL, 2), (Kind.SPREAD, 3), (Kind.ONES, 4)),
+    *((Kind.QUIET, 5), (Kind.ZEROS, 6), (Kind.LOUD, 7)),
+)
+"""Rows to look at, those that tell the most first."""
+_MOST_VICTIMS = 4
+_STRANGERS = 32
 
-def check_neighbours(model: OnnxModel, examples: Arrays) -> tuple[Parity, Parity]:
-    """Both checks at all batch sizes, on rows drawn from `examples`, which may have one row.
-
-    CheckFailedError if rows feel each other or the size of the batch matters; ModelError if
-    ONNX Runtime fails on the examples.
-    """
-    among_copies = check_parity(
-        model,
-        examples,
-        _row_by_row(model, lambda row, batch: np.repeat(row, batch, axis=0)),
-        against="each row among copies of itself",
-        remedy="rows of a batch change each other's answers: serve it unbatched, or mend it",
-    )
-    alone = check_parity(
-        model,
-        examples,
-        _row_by_row(model, lambda row, batch: row),
-        against="each row alone",
-        remedy="answers depend on the batch's size: serve it unbatched, or mend it",
-        tolerances=WIDE_TOLERANCES,
-    )
-    return among_copies, alone
+_ORDER = ("random", "neighbour", "shape", "batch_size", "fails")
+"""Of findings: what explains the others comes first."""
 
 
-def _row_by_row(model: OnnxModel, surround: Callable[[np.ndarray, int], np.ndarray]) -> Reference:
-    """A reference that runs each row in a batch of its own and puts the answers together.
-
-    surround: (row, size of the whole batch) → the batch to run instead, with the row everywhere.
+@dataclass(frozen=True)
+class Trial:
+    """A batch of `size` rows with `row` at `places`, beside neighbours of `kinds` (none: it is
+    the row everywhere).
     """
 
-    def reference(inputs: Arrays) -> dict[str, np.ndarray]:
-        batch = len(next(iter(inputs.values())))
-        answers: list[dict[str, np.ndarray]] = []
-        for i in range(batch):
-            surrounded = {name: surround(a[i : i + 1], batch) for name, a in inputs.items()}
-            size = len(next(iter(surrounded.values())))
-            outputs = model.run(surrounded)
-            for name, output in outputs.items():
-                _require_rows(name, output, size)
-            place = slice(i, i + 1) if size == batch else slice(0, 1)
-            answers.append({name: output[place] for name, output in outputs.items()})
-        return {name: _together(name, [a[name] for a in answers]) for name in answers[0]}
-
-    return reference
+    row: Arrays
+    batch: Arrays
+    size: int
+    places: tuple[int, ...]
+    kinds: tuple[Kind, ...] = ()
 
 
-def _require_rows(name: str, output: np.ndarray, batch: int) -> None:
-    if not output.ndim or len(output) != batch:
-        raise CheckFailedError(
-            f"output '{name}' has shape {list(output.shape)} for a batch of {batch}; a model to "
-            "batch gives one row for each row it gets"
+@dataclass(frozen=True)
+class Felt:
+    """A row that was answered differently.
+
+    what: `neighbour` (beside these neighbours), `batch_size` (at this size of the batch, however
+    it is made up), `random` (at another run of the same batch), `shape` (an answer of another
+    shape, or without rows) or `fails` (the batch does not run, though each row does).
+    max_abs_diff: infinity where only one is a number.
+    """
+
+    what: str
+    tensor: str
+    trial: Trial
+    max_abs_diff: float
+    worst: str
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """What came of the trials.
+
+    felt: for each output that is in trouble the trial that shows it best. blown_up: output → the
+    largest difference between a row alone and in a batch, where that is more than the rounding of
+    its dtype explains. tried: kind of neighbour → how many batches had one. batches: the sizes
+    that ran. constant: outputs that were the same for every row, so that little is known of them.
+    """
+
+    felt: tuple[Felt, ...]
+    blown_up: Mapping[str, float]
+    tried: Mapping[str, int]
+    batches: tuple[int, ...]
+    constant: tuple[str, ...]
+
+
+def meet_neighbours(
+    model: OnnxModel, rows: Rows, outputs: Axes, max_batch: int, budget_s: float
+) -> Neighbourhood:
+    """Put rows beside neighbours of every kind, at batches of 2, 3, 7 and `max_batch`.
+
+    outputs: tensor → its batch axis, all of them known. The trials that matter most come first;
+    after `budget_s` seconds no further ones begin, but for each size at least one with each kind
+    is made. ModelError if the model answers no row with numbers.
+    """
+    kinds = rows.kinds()
+    victims = usable_rows(model, rows, [(k, seed) for k, seed in _VICTIMS if k in kinds])
+    victims = victims[:_MOST_VICTIMS]
+    if not victims:
+        raise ModelError(
+            "the model answers none of the rows tried with numbers; give real rows with --input"
+        )
+    sizes = tuple(sorted({*(n for n in SMALL_BATCHES if n <= max_batch), max_batch} - {1}))
+    return _Meeting(model, rows, outputs, victims).hold(sizes, budget_s)
+
+
+class _Meeting:
+    def __init__(
+        self, model: OnnxModel, rows: Rows, outputs: Axes, victims: Sequence[Arrays]
+    ) -> None:
+        self._model, self._rows, self._outputs, self._victims = model, rows, outputs, victims
+        self._alone = [model.run(row) for row in victims]
+        self._copies: dict[tuple[int, int], Arrays] = {}
+        self._felt: dict[tuple[str, str], Felt] = {}
+        self._blown_up: dict[str, float] = {}
+        self._tried: dict[str, int] = {}
+        self._kinds = [k for k in rows.kinds() if k is Kind.REPEATED or self._runs(k)]
+
+    def hold(self, sizes: Sequence[int], budget_s: float) -> Neighbourhood:
+        end = time.perf_counter() + budget_s
+        done: list[int] = []
+        for size in sizes:
+            for victim in range(len(self._victims) if size <= max(SMALL_BATCHES) else 1):
+                if not self._meet_copies(victim, size):
+                    break
+            else:
+                done.append(size)
+        for size, victim, kinds, needed in self._plan(done):
+            if needed or (time.perf_counter() < end and not self._felt):
+                self._meet(victim, size, kinds)
+        if not self._felt:
+            self._meet_strangers(done, time.perf_counter() + budget_s / 2)
+        felt = sorted(self._felt.values(), key=lambda f: _ORDER.index(f.what))
+        explained: dict[str, str] = {}
+        for one in felt:
+            explained.setdefault(one.tensor, one.what)
+        return Neighbourhood(
+            tuple(f for f in felt if f.what == explained[f.tensor]),
+            self._blown_up,
+            self._tried,
+            (1, *done),
+            self._constant(),
+        )
+
+    def _plan(self, sizes: Sequence[int]) -> Iterator[tuple[int, int, tuple[Kind, ...], bool]]:
+        """(size, victim, kinds that its neighbours take turns in, whether it may not be left out).
+
+        Every kind on its own at the smallest batch with room for two neighbours; all kinds mixed
+        at every size; then the rest.
+        """
+        if not sizes:
+            return
+        plain = tuple(kind for kind in self._kinds if kind is not Kind.NAN)
+        first = 3 if 3 in sizes else sizes[0]
+        for kind in self._kinds:
+            yield first, 0, (kind,), True
+        for size in sizes:
+            for start in range(0, len(plain), max(1, size // 2)):
+                yield (
+                    size,
+                    0,
+                    plain[start:] + plain[:start],
+                    size <= max(SMALL_BATCHES) or not start,
+                )
+            if Kind.NAN in self._kinds:
+                yield size, 0, (Kind.NAN,), True
+        for victim in range(len(self._victims)):
+            for size in sizes:
+                for kind in self._kinds:
+                    if (size, victim) != (first, 0):
+                        yield size, victim, (kind,), False
+
+    def _meet_copies(self, victim: int, size: int) -> bool:
+        """The row among copies of itself: against itself alone, and against another such run.
+        False if the batch does not run.
+        """
+        row = self._victims[victim]
+        batch = self._rows.batch([row] * size)
+        everywhere = tuple(range(size))
+        trial = Trial(row, batch, size, everywhere)
+        try:
+            copies = self._model.run(batch)
+            again = self._model.run(batch)
+        except ModelError as error:
+            self._note(Felt("fails", next(iter(self._outputs)), trial, np.inf, str(error)))
+            return False
+        self._copies[victim, size] = copies
+        for name, axis in self._outputs.items():
+            got = copies[name]
+            if axis is None or got.ndim <= axis or got.shape[axis] != size:
+                shape = f"its shape is {list(got.shape)} for {size} rows"
+                self._note(Felt("shape", name, trial, np.inf, shape))
+                continue
+            repeat = compare(got, again[name], NARROW_TOLERANCES)
+            if repeat.differs:
+                self._note(Felt("random", name, trial, repeat.max_abs, repeat.worst))
+        for place in everywhere:
+            self._compare_alone(row, self._alone[victim], copies, size, place)
+        return True
+
+    def _meet_strangers(self, sizes: Sequence[int], end: float) -> None:
+        """Many usual rows together, each against itself alone: how far rounding goes differs from
+        row to row, and a few would not show it. All examples if there is time, some in any case;
+        the first ones at all sizes, the others at one, as no size is much worse than another.
+        """
+        most, count = max(sizes, default=1), max(_STRANGERS, len(self._rows.examples))
+        for first in range(0, count, most):
+            wanted = [(Kind.USUAL, first + i) for i in range(most)]
+            drawn = usable_rows(self._model, self._rows, wanted)
+            alone = [self._model.run(row) for row in drawn]
+            for size in sizes if not first else sizes[-2:-1]:
+                for start in range(0, len(drawn) - size + 1, size):
+                    batch = drawn[start : start + size]
+                    answers = self._model.run(self._rows.batch(batch))
+                    for place, row in enumerate(batch):
+                        self._compare_alone(row, alone[start + place], answers, size, place)
+            if time.perf_counter() > end:
+                return
+
+    def _compare_alone(
+        self, row: Arrays, alone: Arrays, answers: Arrays, size: int, place: int
+    ) -> None:
+        """Judge the row at `place` of a batch by itself alone."""
+        for name, axis in self._outputs.items():
+            if axis is None or answers[name].shape[axis : axis + 1] != (size,):
+                continue  # said elsewhere
+            one = answers[name].take([place], axis=axis)
+            difference = compare(alone[name], one, WIDE_TOLERANCES)
+            if compare(alone[name], one, TOLERANCES).differs:
+                worst = max(self._blown_up.get(name, 0.0), difference.max_abs)
+                self._blown_up[name] = worst
+            if difference.differs:
+                copies = Trial(row, self._rows.batch([row] * size), size, tuple(range(size)))
+                felt = Felt("batch_size", name, copies, difference.max_abs, difference.worst)
+                self._note(felt)
+
+    def _meet(self, victim: int, size: int, kinds: tuple[Kind, ...]) -> None:
+        """The row at every other place of a batch, and then at the places between."""
+        copies = self._copies.get((victim, size))
+        if copies is None:
+            return
+        row = self._victims[victim]
+        for odd in (0, 1):
+            places = tuple(range(odd, size, 2))
+            between = [i for i in range(size) if i not in places]
+            members: list[Arrays] = [row] * size
+            for turn, place in enumerate(between):
+                members[place] = self._neighbour(row, kinds[turn % len(kinds)], place)
+            batch = self._rows.batch(members)
+            used = kinds[: len(between)]
+            trial = Trial(row, batch, size, places, used)
+            for kind in used:
+                self._tried[kind.value] = self._tried.get(kind.value, 0) + 1
+            try:
+                answers = self._model.run(batch)
+            except ModelError as error:
+                self._note(Felt("fails", next(iter(self._outputs)), trial, np.inf, str(error)))
+                continue
+            for name, axis in self._outputs.items():
+                self._judge(name, axis, trial, copies[name], answers[name])
+
+    def _judge(
+        self, name: str, axis: int | None, trial: Trial, copies: np.ndarray, got: np.ndarray
+    ) -> None:
+        if copies.shape != got.shape:
+            worst = f"its shape is {list(got.shape)}, among copies {list(copies.shape)}"
+            self._note(Felt("shape", name, trial, np.inf, worst))
+            return
+        for place in trial.places:
+            expected, one = (a.take([place], axis=axis) for a in (copies, got))
+            difference = compare(expected, one, NARROW_TOLERANCES)
+            if difference.differs:
+                self._note(Felt("neighbour", name, trial, difference.max_abs, difference.worst))
+
+    def _note(self, felt: Felt) -> None:
+        """Keep the trial that shows a trouble most plainly: by the largest number, which says more
+        than that something is none.
+        """
+        key = (felt.what, felt.tensor)
+        known = self._felt.get(key)
+        if known is None or _plainness(felt) > _plainness(known):
+            self._felt[key] = felt
+
+    def _neighbour(self, row: Arrays, kind: Kind, seed: int) -> Arrays:
+        if kind is Kind.REPEATED:
+            return self._rows.repeated(row)
+        return self._rows.row(kind, 100 + seed)
+
+    def _runs(self, kind: Kind) -> bool:
+        """Whether the model takes a row of this kind alone: one that it refuses is no neighbour."""
+        try:
+            self._model.run(self._rows.batch([self._rows.row(kind, 100)]))
+        except ModelError:
+            return False
+        return True
+
+    def _constant(self) -> tuple[str, ...]:
+        """Outputs that no row tried could move."""
+        others = [*self._alone]
+        for kind in self._kinds:
+            if kind not in (Kind.REPEATED, Kind.NAN):
+                others.append(self._model.run(self._rows.batch([self._rows.row(kind, 100)])))
+        first = others[0]
+        return tuple(
+            name
+            for name in self._outputs
+            if all(
+                not compare(first[name], other[name], {}).differs
+                for other in others[1:]
+                if other[name].dtype.kind != "f" or np.isfinite(other[name]).all()
+            )
         )
 
 
-def _together(name: str, rows: list[np.ndarray]) -> np.ndarray:
-    shapes = sorted({row.shape for row in rows})
-    if len(shapes) > 1:
-        raise CheckFailedError(
-            f"output '{name}' has shape {list(shapes[0])} for one row and {list(shapes[1])} for "
-            "another of the same shape; rows to batch must give answers of one shape"
-        )
-    return np.concatenate(rows)
+def _plainness(felt: Felt) -> float:
+    return felt.max_abs_diff if np.isfinite(felt.max_abs_diff) else -1.0

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tritonkit.errors import ModelError, describe
+from tritonkit.signature import external_files
 
 Arrays = Mapping[str, np.ndarray]
 """Tensor name → array."""
@@ -23,6 +24,7 @@ class OnnxModel:
         """
         import onnxruntime
 
+        external_files(path)  # says what is missing in plainer words than ONNX Runtime
         options = onnxruntime.SessionOptions()
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -38,12 +40,25 @@ class OnnxModel:
         self._outputs = [o.name for o in self._session.get_outputs()]
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """Output name → array. ModelError if ONNX Runtime fails on these inputs."""
+        """Output name → array. ModelError if ONNX Runtime fails on these inputs.
+
+        Strings may be bytes (as in payloads) or str; they come back as str.
+        """
+        given = {name: _as_text(a) if a.dtype.kind in "OSU" else a for name, a in inputs.items()}
         try:
-            return dict(zip(self._outputs, self._session.run(None, dict(inputs)), strict=True))
+            answers = self._session.run(None, given)
+            return {n: np.asarray(a) for n, a in zip(self._outputs, answers, strict=True)}
         except Exception as error:
             shapes = ", ".join(f"{name}{list(a.shape)}" for name, a in inputs.items())
             raise ModelError(
                 f"ONNX Runtime fails on {shapes} ({describe(error)}); mend the model, or give "
                 "inputs that it takes"
             ) from error
+
+
+def _as_text(array: np.ndarray) -> np.ndarray:
+    texts = [
+        t.decode(errors="surrogateescape") if isinstance(t, bytes) else str(t)
+        for t in array.ravel().tolist()
+    ]
+    return np.array(texts, dtype=object).reshape(array.shape)

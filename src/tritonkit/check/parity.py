@@ -1,18 +1,19 @@
 """Does the ONNX file, run by ONNX Runtime in batches, answer what it should?
 
-What it should answer comes from a *reference*: the PyTorch module run on the same batch, or (see
-neighbours.py) the same file run on each row by itself.
+What it should answer comes from a *reference*: the PyTorch module, or the ONNX file that the
+model was made from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tritonkit.check.onnx_model import Arrays, OnnxModel
-from tritonkit.check.tolerance import EXACT, TOLERANCES, Tolerance, Tolerances, differences
+from tritonkit.check.tolerance import EXACT, TOLERANCES, Tolerance, compare
 from tritonkit.errors import CheckFailedError, ModelError
 
 DynamicAxes = Mapping[str, Mapping[int, str]]
@@ -47,12 +48,24 @@ class BatchDiff:
 
 
 @dataclass(frozen=True)
+class Mismatch:
+    """An output that is not what it should be. where: batch and sizes, what: the numbers."""
+
+    output: str
+    batch: int
+    where: str
+    what: str
+    max_abs_diff: float
+
+
+@dataclass(frozen=True)
 class Parity:
-    """A passed check. against: what the reference was; tolerances: by output name."""
+    """against: what the reference was. batches: those that agreed; tolerances: by output name."""
 
     against: str
     batches: tuple[BatchDiff, ...]
     tolerances: Mapping[str, Tolerance]
+    mismatch: Mismatch | None = None
 
     @property
     def max_abs_diff(self) -> float:
@@ -68,37 +81,60 @@ def check_parity(
     against: str,
     remedy: str,
     dynamic_axes: DynamicAxes | None = None,
-    tolerances: Tolerances = TOLERANCES,
+    batches: Sequence[int] = BATCHES,
 ) -> Parity:
-    """Compare `model` with `reference` at all BATCHES, on inputs drawn from `examples`.
+    """`find_parity`, but CheckFailedError with the numbers and the remedy if an output differs."""
+    parity = find_parity(
+        model, examples, reference, against=against, dynamic_axes=dynamic_axes, batches=batches
+    )
+    wrong = parity.mismatch
+    if wrong is not None:
+        raise CheckFailedError(
+            f"output '{wrong.output}' {wrong.where} is not that of {against}: {wrong.what}; "
+            f"{remedy}"
+        )
+    return parity
 
-    against: what the reference is; remedy: what to do if the model differs from it.
-    Where `dynamic_axes` names further dimensions, a batch of 3 is also run with these at half
-    the examples' size. CheckFailedError with the numbers at the first output that differs.
+
+def find_parity(
+    model: OnnxModel,
+    examples: Arrays,
+    reference: Reference,
+    *,
+    against: str,
+    dynamic_axes: DynamicAxes | None = None,
+    batches: Sequence[int] = BATCHES,
+) -> Parity:
+    """Compare `model` with `reference` at all `batches`, on inputs drawn from `examples`, until an
+    output differs.
+
+    against: what the reference is. Where `dynamic_axes` names further dimensions, a batch of 3 is
+    also run with these at half the examples' size.
     """
     axes = dynamic_axes or {}
     full = {dim: examples[n].shape[a] for n, named in axes.items() for a, dim in named.items()}
     half = {dim: size // 2 for dim, size in full.items()}
-    cases = [(batch, full) for batch in BATCHES] + ([(3, half)] if half else [])
-    done, used = [], {}
+    cases = [(batch, full) for batch in batches] + ([(3, half)] if half else [])
+    done: list[BatchDiff] = []
+    used: dict[str, Tolerance] = {}
     for batch, sizes in cases:
         inputs = _cut(draw_rows(examples, batch), axes, sizes)
         where = f"at a batch of {batch}" + "".join(f", {d} {s}" for d, s in sizes.items())
         expected = reference(inputs)
+        used = {n: TOLERANCES.get(e.dtype, EXACT) for n, e in expected.items()}
         try:
             got = model.run(inputs)
         except ModelError as error:
-            raise CheckFailedError(f"{where}: {error}") from error
-        used = {n: tolerances.get(e.dtype, EXACT) for n, e in expected.items()}
+            name = next(iter(expected))
+            wrong = Mismatch(name, batch, where, str(error), math.inf)
+            return Parity(against, tuple(done), used, wrong)
         diffs = []
         for name, wanted in expected.items():
-            _require_rows(name, got[name], batch)
-            diff, problem = _compare(name, wanted, got[name], used[name])
-            if problem:
-                raise CheckFailedError(
-                    f"output '{name}' {where} is not that of {against}: {problem}; {remedy}"
-                )
-            diffs.append(diff)
+            difference = compare(wanted, got[name], TOLERANCES)
+            if difference.differs:
+                wrong = Mismatch(name, batch, where, difference.words, difference.max_abs)
+                return Parity(against, tuple(done), used, wrong)
+            diffs.append(OutputDiff(name, difference.max_abs, f"{name}{difference.worst}"))
         done.append(BatchDiff(batch, sizes, tuple(diffs)))
     return Parity(against, tuple(done), used)
 
@@ -139,35 +175,3 @@ def _cut(inputs: Arrays, axes: DynamicAxes, sizes: Mapping[str, int]) -> dict[st
         for axis, dim in named.items():
             cut[name] = np.take(cut[name], range(sizes[dim]), axis=axis)
     return cut
-
-
-def _require_rows(name: str, got: np.ndarray, batch: int) -> None:
-    if not got.ndim or len(got) != batch:
-        rows = f"{len(got)} rows" if got.ndim else "no rows at all"
-        raise CheckFailedError(
-            f"output '{name}' has {rows} for a batch of {batch}: shape {list(got.shape)}; a model "
-            "to batch gives one row for each row it gets"
-        )
-
-
-def _compare(
-    name: str, expected: np.ndarray, got: np.ndarray, tolerance: Tolerance
-) -> tuple[OutputDiff, str]:
-    """How far an output is off, and what is wrong with that (nothing: an empty text)."""
-    if got.shape != expected.shape or got.dtype != expected.dtype:
-        kinds = [f"{a.dtype}{list(a.shape)}" for a in (got, expected)]
-        return OutputDiff(name, np.inf, name), f"got {kinds[0]}, expected {kinds[1]}"
-    if not got.size:
-        return OutputDiff(name, 0.0, f"{name} is empty"), ""
-    apart, limits = differences(expected, got, tolerance)
-    excess = np.where(apart > limits, apart, -1.0)
-    count = int((excess >= 0).sum())
-    place = np.unravel_index(np.argmax(excess if count else apart), got.shape)
-    worst = f"{name}{[int(i) for i in place]}: got {got[place]}, expected {expected[place]}"
-    diff = OutputDiff(name, float(apart.max()), worst)
-    if not count:
-        return diff, ""
-    return diff, (
-        f"{count} of {got.size} elements differ, worst {worst}, "
-        f"difference {apart[place]:.3g}, allowed {limits[place]:.3g}"
-    )

@@ -30,8 +30,59 @@ TOLERANCES: Tolerances = {
     np.dtype(np.float32): Tolerance(relative=1e-3, of_largest=1e-4, floor=1e-6),
     np.dtype(np.float64): Tolerance(relative=1e-6, of_largest=1e-7, floor=1e-12),
 }
+"""Between two programs that compute the same: rounding in another order."""
+
+NARROW_TOLERANCES: Tolerances = {
+    np.dtype(np.float16): Tolerance(relative=1e-3, of_largest=1e-3, floor=0.0),
+    np.dtype(np.float32): Tolerance(relative=1e-6, of_largest=1e-5, floor=0.0),
+    np.dtype(np.float64): Tolerance(relative=1e-12, of_largest=1e-11, floor=0.0),
+}
+"""Between two runs of one file at one shape, which do the same arithmetic on what does not differ.
+Not zero: a model that routes rows (a mixture of experts) sums in an order that depends on them."""
+
+WIDE_TOLERANCES: Tolerances = {
+    np.dtype(kind): Tolerance(relative=5e-2, of_largest=5e-2, floor=1e-6)
+    for kind in (np.float16, np.float32, np.float64)
+}
+"""Between a row alone and in a batch: rounding that the model itself may blow up. Beyond it is
+plainly another answer."""
+
 EXACT = Tolerance(0.0, 0.0, 0.0)
 """For integers, booleans and strings."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two arrays compared. differs: beyond the tolerance, or of another shape or dtype.
+
+    max_abs: the largest difference of an element (1 for a string or a truth value; infinity where
+    only one is a number, or the shapes differ). worst: the worst element. words: all of it.
+    """
+
+    differs: bool
+    max_abs: float
+    worst: str
+    words: str = ""
+
+
+def compare(expected: np.ndarray, got: np.ndarray, tolerances: Tolerances) -> Difference:
+    """How far `got` is from `expected`; NaN equals NaN, an infinity itself."""
+    if got.shape != expected.shape or got.dtype != expected.dtype:
+        kinds = [f"{a.dtype}{list(a.shape)}" for a in (got, expected)]
+        worst = f"got {kinds[0]}, expected {kinds[1]}"
+        return Difference(True, np.inf, worst, worst)
+    if not got.size:
+        return Difference(False, 0.0, "it is empty")
+    apart, limits = differences(expected, got, tolerances.get(expected.dtype, EXACT))
+    excess = np.where(apart > limits, apart, -1.0)
+    differs = bool((excess >= 0).any())
+    place = np.unravel_index(np.argmax(excess if differs else apart), got.shape)
+    worst = f"{[int(i) for i in place]}: got {got[place]}, expected {expected[place]}"
+    words = (
+        f"{int((excess >= 0).sum())} of {got.size} elements differ, worst {worst}, "
+        f"difference {apart[place]:.3g}, allowed {limits[place]:.3g}"
+    )
+    return Difference(differs, float(apart.max()), worst, words)
 
 
 def differences(

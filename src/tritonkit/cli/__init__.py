@@ -9,6 +9,7 @@ from types import FrameType
 
 import click
 
+from tritonkit.cli.check import check
 from tritonkit.cli.compare import compare
 from tritonkit.cli.examples import examples
 from tritonkit.cli.export import export
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for command in (setup, examples, export, package, serve, infer, compare):
+for command in (setup, examples, export, check, package, serve, infer, compare):
     cli.add_command(command)
 
 

@@ -32,5 +32,9 @@ def build_example(name: str, out_dir: Path) -> Exported:
         raise ModelError(f"no example '{name}'; there are {', '.join(EXAMPLES)}")
     example = EXAMPLES[name]
     return export_model(
-        example.source(), out_dir, payloads=example.payloads(), notes=[example.weights]
+        example.source(),
+        out_dir,
+        payloads=example.payloads(),
+        notes=[example.weights],
+        max_batch_size=example.max_batch_size,
     )

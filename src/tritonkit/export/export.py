@@ -3,7 +3,7 @@
 The folder that results holds
 
     model.onnx          the model (with its external data files, if it has any)
-    verification.json   what it is, where it comes from, and by how much it differed
+    verification.json   what it is, where it comes from, and what its check found
     payloads.npz        single requests to send to it
 """
 
@@ -11,21 +11,25 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from tritonkit.check.neighbours import check_neighbours
+from tritonkit.check.check import DEFAULT_MAX_BATCH, Question, check_model
 from tritonkit.check.onnx_model import OnnxModel
-from tritonkit.check.parity import Parity
-from tritonkit.errors import ModelError
+from tritonkit.check.parity import Parity, Reference
+from tritonkit.check.proof import Proof
+from tritonkit.check.rows import Rows
+from tritonkit.errors import CheckFailedError, ModelError
+from tritonkit.export.batch_axis import Rewrite, has_fixed_batch, make_batch_dynamic
 from tritonkit.export.folder import filled_folder
-from tritonkit.export.source import OnnxSource, Source, TorchSource
-from tritonkit.export.torch_to_onnx import torch_to_onnx
+from tritonkit.export.reference import reference_of, row_by_row
+from tritonkit.export.source import OnnxSource, Source
+from tritonkit.export.torch_model import TorchSource
+from tritonkit.export.torch_to_onnx import check_export, torch_to_onnx
 from tritonkit.payloads import (
     PAYLOADS,
     RANDOM_PAYLOADS,
@@ -44,20 +48,28 @@ from tritonkit.verification import VERIFICATION, file_sha256
 
 MODEL = "model.onnx"
 
+_CHECKED_REQUESTS = 512
+"""So many of the requests are rows for the check, which takes those of the commonest shapes."""
+
+_REWRITE_EXAMPLES = 4
+
 
 @dataclass(frozen=True)
 class Exported:
     """What was written to `folder`.
 
-    exporter: `dynamo`, `torchscript` or `copy`; why that one. checks: all passed; against PyTorch
-    (if that is what it was), each row among copies of itself, and each row alone.
+    exporter: `dynamo`, `torchscript`, `…, fixed batch` or `copy`; why that one. parity: against
+    PyTorch, if that is what it was. rewrite: what made a fixed batch dynamic, if one was. proof:
+    whether it may be batched; only with `force` may it not.
     """
 
     folder: Path
     signature: ModelSignature
     exporter: str
     why: str
-    checks: tuple[Parity, ...]
+    parity: Parity | None
+    rewrite: Rewrite | None
+    proof: Proof
 
     @property
     def model(self) -> Path:
@@ -71,50 +83,101 @@ def export_model(
     *,
     payloads: Sequence[Mapping[str, np.ndarray]] | None = None,
     notes: Sequence[str] = (),
+    max_batch_size: int = DEFAULT_MAX_BATCH,
+    force: bool = False,
+    progress: Callable[[str], None] = lambda step: None,
 ) -> Exported:
     """Write `source` to `out_dir` as an ONNX file that was proved to run in batches.
 
-    payloads: real single requests; left out, the rows of a PyTorch model's example inputs, or
-    random ones for an ONNX file. notes: what a reader of verification.json should know.
-    Nothing is left behind on any failure. ModelError if the model cannot be exported, run or
-    batched; CheckFailedError if its batched answers are wrong.
+    payloads: real single requests; left out, those that the source brings, or random ones. notes:
+    what a reader of verification.json should know. max_batch_size: the largest batch to prove.
+    force: write it too if it must not be batched. progress: told each step's name.
+    Nothing is left behind on any failure. ModelError if the model cannot be exported or run;
+    CheckFailedError if it answers something else than its source, or must not be batched.
     """
     with filled_folder(out_dir, last=VERIFICATION) as folder:
-        model = folder / MODEL
-        if isinstance(source, TorchSource):
-            made = torch_to_onnx(source, model)
-            exporter, why, checks = made.exporter, made.why, [made.parity]
-            signature = read_signature(model)
-            requests, origin = _requests(source.text, signature, payloads, source.inputs)
-            opened, examples = OnnxModel(model), source.inputs
-        else:
-            _copy_onnx(source, model)
-            exporter, why, checks = "copy", "the model is ONNX already", []
-            signature = read_signature(model)
-            requests, origin = _requests(source.text, signature, payloads, None)
-            opened, examples = OnnxModel(source.path), _stack_alike(requests)
-        checks += check_neighbours(opened, examples)
+        progress("exporting")
+        made = _write_onnx(source, folder / MODEL, payloads)
+        question = Question(
+            max_batch_size=max_batch_size,
+            examples=made.requests[:_CHECKED_REQUESTS] if made.origin != "random" else (),
+            reference=made.reference,
+            against=made.against,
+        )
+        proof = check_model(folder / MODEL, question, lambda step: progress(f"checking: {step}"))
+        if not proof.passed and not force:
+            raise CheckFailedError(_refusal(source.text, proof))
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        write_payloads(folder / PAYLOADS, requests)
+        write_payloads(folder / PAYLOADS, made.requests)
         record = {
             "source": source.text,
             "notes": list(notes),
-            "signature": signature.to_json(),
-            "exporter": {"name": exporter, "why": why},
+            "signature": made.signature.to_json(),
+            "exporter": {"name": made.exporter, "why": made.why},
+            "rewrite": None if made.rewrite is None else asdict(made.rewrite),
             "versions": _versions(source),
-            **_format(model),
+            **_format(folder / MODEL),
             "sha256": {path.relative_to(folder).as_posix(): file_sha256(path) for path in files},
-            "payloads": {"count": len(requests), "origin": origin},
-            "checks": [asdict(check) for check in checks],
+            "payloads": {"count": len(made.requests), "origin": made.origin},
+            "parity": None if made.parity is None else asdict(made.parity),
+            "check": proof.to_json(),
         }
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
         (folder / VERIFICATION).write_text(text + "\n", encoding="utf-8")
-    return Exported(out_dir, signature, exporter, why, tuple(checks))
+    return Exported(
+        out_dir, made.signature, made.exporter, made.why, made.parity, made.rewrite, proof
+    )
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A model file, how it came about, and requests for it.
+
+    reference: what it should answer, if anything else knows; against: what that is.
+    """
+
+    signature: ModelSignature
+    exporter: str
+    why: str
+    parity: Parity | None
+    rewrite: Rewrite | None
+    requests: Sequence[Payload]
+    origin: str
+    reference: Reference | None
+    against: str
+
+
+def _write_onnx(
+    source: Source, model: Path, payloads: Sequence[Mapping[str, np.ndarray]] | None
+) -> _Written:
+    """Write the model file: exported or copied, and with a batch that may change if it had not."""
+    rewrite, parity, against = None, None, ""
+    reference: Reference | None = None
+    if isinstance(source, TorchSource):
+        made = torch_to_onnx(source, model)
+        exporter, why, parity = made.exporter, made.why, made.parity
+        reference, against = reference_of(source), source.against
+    else:
+        OnnxModel(source.path)  # what is wrong with it is said of the user's file, not of the copy
+        exporter, why = "copy", "the model is ONNX already"
+        _copy_onnx(source, model)
+    signature = read_signature(model)
+    requests, origin = _requests(source, signature, payloads)
+    if has_fixed_batch(signature):
+        try:
+            rewrite = _rewrite(model, signature, requests)
+        except ModelError as error:
+            raise ModelError(f"{source.text}: {error} (exporter {exporter}: {why})") from error
+        signature = read_signature(model)
+        if isinstance(source, TorchSource):
+            parity = check_export(source, model)
+        else:
+            reference, against = row_by_row(source.path, rewrite.batch), "the original"
+    return _Written(signature, exporter, why, parity, rewrite, requests, origin, reference, against)
 
 
 def _copy_onnx(source: OnnxSource, target: Path) -> None:
     """Copy the file, and its external data files to the same places beside it."""
-    read_signature(source.path).require_batch_axis(source.text)
     shutil.copyfile(source.path, target)
     for location, data in external_files(source.path).items():
         copy = target.parent / location
@@ -122,21 +185,60 @@ def _copy_onnx(source: OnnxSource, target: Path) -> None:
         shutil.copyfile(data, copy)
 
 
+def _rewrite(model: Path, signature: ModelSignature, requests: Sequence[Payload]) -> Rewrite:
+    """Make the batch of the file dynamic, in its place."""
+    size = signature.inputs[0].shape[0]
+    assert isinstance(size, int)
+    sizes = {
+        dim: length
+        for spec in signature.inputs
+        for dim, length in zip(spec.shape, requests[0][spec.name].shape, strict=True)
+        if isinstance(dim, str)
+    }
+    axes = dict.fromkeys((spec.name for spec in signature.inputs), 0)
+    alike = [r for r in requests if all(r[n].shape == a.shape for n, a in requests[0].items())]
+    rows = [
+        *_different(alike),
+        *(Rows(signature, axes, sizes).row(seed=seed) for seed in range(64)),
+    ]
+    blocks = [rows[i * size : (i + 1) * size] for i in range(_REWRITE_EXAMPLES)]
+    if any(len(block) < size for block in blocks):
+        blocks = [
+            [rows[(i + j) % len(rows)] for j in range(size)] for i in range(_REWRITE_EXAMPLES)
+        ]
+    examples = [{name: np.concatenate([r[name] for r in b]) for name in axes} for b in blocks]
+    return make_batch_dynamic(model, model, examples)
+
+
+def _different(requests: Sequence[Payload]) -> list[Payload]:
+    """Each request once."""
+    seen = {tuple(array.tobytes() for array in request.values()): request for request in requests}
+    return list(seen.values())
+
+
+def _refusal(text: str, proof: Proof) -> str:
+    first, *others = proof.findings
+    more = f" (and {len(others)} more: tritonkit check)" if others else ""
+    return (
+        f"{text} is {proof.headline}: {first.why}{more}; {first.remedy}; "
+        "or write it all the same: --force"
+    )
+
+
 def _requests(
-    text: str,
+    source: Source,
     signature: ModelSignature,
     payloads: Sequence[Mapping[str, np.ndarray]] | None,
-    examples: Mapping[str, np.ndarray] | None,
 ) -> tuple[list[Payload], str]:
-    """The requests to keep, and where they are from: those given, the example rows, or chance."""
+    """The requests to keep, and where they are from: those given, the source's own, or chance."""
     if payloads is not None:
+        if not payloads:
+            raise ModelError("an empty list of payloads was given; give one request or more")
         for index, payload in enumerate(payloads):
-            _check_payload(f"{text}: payload {index}", signature, payload)
+            _check_payload(f"{source.text}: payload {index}", signature, payload)
         return [dict(payload) for payload in payloads], "given"
-    if examples is not None:
-        count = len(next(iter(examples.values())))
-        rows = [{name: a[i : i + 1] for name, a in examples.items()} for i in range(count)]
-        return rows, "the example inputs"
+    if source.requests:
+        return list(source.requests), source.origin
     return random_payloads(signature, RANDOM_PAYLOADS), "random"
 
 
@@ -157,16 +259,6 @@ def _check_payload(what: str, signature: ModelSignature, payload: Mapping[str, n
                 f"{what}: '{spec.name}' is {array.dtype}{list(array.shape)}, but one row of "
                 f"{spec} is wanted; convert it"
             )
-
-
-def _stack_alike(payloads: list[Payload]) -> Payload:
-    """Those payloads that have the commonest shapes, as one batch."""
-    if not payloads:
-        raise ModelError("an empty list of payloads was given; give one request or more, or none")
-    shapes = [tuple(sorted((n, a.shape) for n, a in payload.items())) for payload in payloads]
-    commonest = Counter(shapes).most_common(1)[0][0]
-    alike = [payload for payload, shape in zip(payloads, shapes, strict=True) if shape == commonest]
-    return {name: np.concatenate([p[name] for p in alike]) for name in alike[0]}
 
 
 def _versions(source: Source) -> dict[str, str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 
 _LOGGERS = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir", "transformers")
 
@@ -15,8 +17,8 @@ _LOGGERS = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir", "tra
 def quiet() -> Iterator[None]:
     """Drop prints, progress bars, warnings and log records below ERROR while inside.
 
-    Only Python's own streams are silenced. Exceptions pass through. Not for use in threads: the
-    streams and the warning filters belong to the whole process.
+    Exceptions pass through. Not for use in threads: the streams and the warning filters belong to
+    the whole process.
     """
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     try:
@@ -26,9 +28,31 @@ def quiet() -> Iterator[None]:
             redirect_stdout(io.StringIO()),
             redirect_stderr(io.StringIO()),
             warnings.catch_warnings(),
+            _descriptors_closed(),
         ):
             warnings.simplefilter("ignore")
             yield
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def _descriptors_closed() -> Iterator[None]:
+    """Drop also what C++ code writes to stdout and stderr, such as a graph it cannot export."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None and not stream.closed:
+            stream.flush()
+    kept = {}
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for descriptor in (1, 2):
+            with suppress(OSError):  # closed already
+                kept[descriptor] = os.dup(descriptor)
+                os.dup2(nowhere, descriptor)
+        yield
+    finally:
+        for descriptor, original in kept.items():
+            os.dup2(original, descriptor)
+            os.close(original)
+        os.close(nowhere)

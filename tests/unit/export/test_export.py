@@ -14,6 +14,7 @@ from tritonkit.export import export as exporting
 from tritonkit.export.export import export_model
 from tritonkit.export.source import OnnxSource, TorchModel, torch_source
 from tritonkit.payloads import read_payloads
+from tritonkit.verification import Verdict, read_verification
 
 RELU = "(float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }"
 
@@ -42,9 +43,20 @@ def test_verification(onnx_file, tmp_path):
     assert record["sha256"] == {"model.onnx": hashlib.sha256(path.read_bytes()).hexdigest()}
     assert record["opset"] == {"ai.onnx": 17}
     assert set(record["versions"]) == {"onnx", "onnxruntime"}
-    assert [c["against"] for c in record["checks"]] == [c.against for c in exported.checks]
-    assert record["checks"][0]["tolerances"]["y"]["relative"] == 1e-3
-    assert [b["batch"] for b in record["checks"][0]["batches"]] == [1, 2, 3, 7, 16]
+    assert record["parity"] is None and record["rewrite"] is None
+    assert record["check"] == json.loads(json.dumps(exported.proof.to_json()))
+    assert record["check"]["verdict"] == "safe" and record["check"]["max_batch_size"] == 32
+
+
+def test_verification_of_a_torch_model(tmp_path):
+    """What PyTorch answers is compared at several batches, and the numbers are kept."""
+    source = torch_source(TorchModel(torch.nn.Linear(4, 2), {"x": torch.randn(3, 4)}), "t")
+    exported = export_model(source, tmp_path / "out", max_batch_size=4)
+    record = json.loads((exported.folder / "verification.json").read_text())
+    assert record["parity"]["against"] == "PyTorch"
+    assert record["parity"]["tolerances"]["output"]["relative"] == 1e-3
+    assert [b["batch"] for b in record["parity"]["batches"]][:4] == [1, 2, 3, 7]
+    assert record["check"]["batches"] == [1, 2, 3, 4]
 
 
 def test_random_payloads_are_kept(onnx_file, tmp_path):
@@ -62,7 +74,7 @@ def test_torch_payloads_are_the_examples(tmp_path):
     exported = export_model(source, tmp_path / "out")
     payloads = read_payloads(exported.folder / "payloads.npz")
     assert np.concatenate([p["x"] for p in payloads]).tolist() == examples.tolist()
-    assert exported.checks[0].against == "PyTorch"
+    assert exported.parity.against == "PyTorch"
 
 
 def test_torch_rows_that_feel_each_other(tmp_path):
@@ -73,7 +85,7 @@ def test_torch_rows_that_feel_each_other(tmp_path):
             return x - x.mean(0, keepdim=True)
 
     source = torch_source(TorchModel(Centred(), {"x": torch.randn(3, 4)}), "t")
-    with pytest.raises(CheckFailedError, match="among copies of itself"):
+    with pytest.raises(CheckFailedError, match=r"^t is unsafe: .* node .node_mean"):
         export_model(source, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -106,7 +118,7 @@ def test_failure_keeps_the_old_folder(onnx_file, tmp_path, monkeypatch):
     source = source_of(onnx_file(RELU))
     folder = export_model(source, tmp_path / "out").folder
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    monkeypatch.setattr(exporting, "check_neighbours", lambda *_: 1 / 0)
+    monkeypatch.setattr(exporting, "check_model", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_model(source, tmp_path / "out")
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
@@ -136,11 +148,33 @@ def test_folder_is_readable_by_others(onnx_file, tmp_path):
     assert exported.folder.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_fixed_batch(onnx_file, tmp_path):
-    """A model fixed at batch 1 is refused by the tensor's name."""
-    path = onnx_file("(float[1,4] pixels) => (float[1,4] y) { y = Relu(pixels) }")
-    with pytest.raises(ModelError, match=r"tensor pixels:FP32\[1,4\] has no batch axis"):
+@pytest.mark.parametrize("size", [1, 4])
+def test_fixed_batch(onnx_file, tmp_path, size):
+    """A batch that is fixed is made dynamic, and what was changed is written down."""
+    graph = f"""(float[{size},4] pixels) => (float[{size},2,2] y)
+        {{ s = Constant<value_ints=[{size},2,2]>() [shaped] y = Reshape(pixels, s) }}"""
+    exported = export_model(source_of(onnx_file(graph)), tmp_path / "out")
+    assert [str(t) for t in exported.signature.inputs] == ["pixels:FP32[batch,4]"]
+    assert exported.proof.passed and exported.proof.max_batch_size == 32
+    record = json.loads((exported.folder / "verification.json").read_text())
+    assert record["rewrite"]["batch"] == size and "shaped" in record["rewrite"]["changed"][0]
+
+
+def test_no_batch_is_refused(onnx_file, tmp_path):
+    """A model that pools over its first dimension is refused, and nothing is left."""
+    path = onnx_file("(float[points,4] x) => (float[1,4] y) { y = ReduceMax<axes=[0]>(x) }")
+    with pytest.raises(CheckFailedError, match=r"is not batchable: .* is a set"):
         export_model(source_of(path), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_force(onnx_file, tmp_path):
+    """With force it is written all the same, and its verification says what it is."""
+    path = onnx_file("(float[points,4] x) => (float[1,4] y) { y = ReduceMax<axes=[0]>(x) }")
+    exported = export_model(source_of(path), tmp_path / "out", force=True)
+    read = read_verification(exported.folder / "verification.json", exported.model)
+    assert (read.verdict, read.max_batch_size) == (Verdict.NOT_BATCHABLE, 0)
+    assert "is a set" in read.reasons[0]
 
 
 def test_unloadable_file_is_named(onnx_file, tmp_path):

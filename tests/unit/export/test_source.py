@@ -1,13 +1,18 @@
 """What load_source takes, and what it says about the rest."""
 
+import io
+import pickle
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
-from tritonkit.errors import ModelError, SetupError
+from tritonkit.errors import InputError, ModelError, SetupError
+from tritonkit.export.inputs import read_examples
 from tritonkit.export.source import OnnxSource, TorchModel, TorchSource, load_source, torch_source
 
 
@@ -64,7 +69,8 @@ def test_onnx(onnx_file):
     ("text", "words"),
     [
         ("nothing.onnx", "no such model file"),
-        ("model.pt2", r"\.pt2 files are not read yet; give package.module:factory"),
+        ("model.pt2", "no such model file: model.pt2"),
+        ("x" * 5000, "is no model source"),
         ("model", "is no model source; give package.module:factory"),
         ("no_such_module_xyz:make", "no Python module 'no_such_module_xyz'"),
         ("no_such_package_xyz.inner:make", "no Python module"),
@@ -90,8 +96,39 @@ def test_not_onnx(tmp_path):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("def make(): return 1 / 0", "failed .ZeroDivisionError: division by zero."),
-        ("import nothing_xyz", "importing .* failed .ModuleNotFoundError"),
+        ("def make(): return 1 / 0", "ZeroDivisionError: division by zero, factories.py line 2"),
+        ("import nothing_xyz", "importing .* failed .ModuleNotFoundError.*install the package"),
+        ("raise SystemExit(3)", "importing .* failed: it ended the program; put what"),
+        ("def make(): raise SystemExit", "it ended the program"),
+        ("def make(width, depth=1): ...", r"needs arguments .width.; give .*make.width=…."),
+        ("def mke(): ...", "no factory called 'make'; it has mke"),
+        (
+            "def make(): return torch.nn.Linear(4, 2)",
+            "has no example inputs .forward.. takes input.",
+        ),
+        (
+            "def make(): return torch.nn.Linear(4, 2).bfloat16()",
+            "has bfloat16 weights, .*return module.float",
+        ),
+        (
+            "def make(): return torch.nn.Linear(4, 2, device='meta'), torch.ones(2, 4)",
+            "cannot be moved to the CPU",
+        ),
+        (
+            "class Net(torch.nn.Module):\n  def forward(self, x):\n    return x, 3\n"
+            "make = (Net(), torch.ones(2, 4))",
+            "has a int as '1'; return a tensor",
+        ),
+        (
+            "class Net(torch.nn.Module):\n  def forward(self, x):\n    return None\n"
+            "make = (Net(), torch.ones(2, 4))",
+            "NoneType without any tensor",
+        ),
+        (
+            "class Net(torch.nn.Module):\n  def forward(self, x):\n"
+            "    assert len(x) > 1, 'too few'\n    return x\nmake = (Net(), torch.ones(2, 4))",
+            "takes 2 rows, but fails on a single one .AssertionError: too few.",
+        ),
         ("def make(:", "importing .* failed .SyntaxError"),
         ("def make(): return 5", "returned a int; return .module, example inputs."),
         ("def make(): return 5, {'x': torch.ones(2, 2)}", "gave a int as its module"),
@@ -101,7 +138,8 @@ def test_not_onnx(tmp_path):
             "def make(): return torch.nn.ReLU(), {'x': torch.ones(2, dtype=torch.bfloat16)}",
             "input 'x' cannot be used",
         ),
-        ("def make(): return torch.nn.ReLU(), {'x': torch.ones(1, 2)}", "needs 2 rows or more"),
+        ("def make(): return torch.nn.ReLU(), {'x': torch.ones(0, 2)}", "needs a row or more"),
+        ("def make(): return torch.nn.ReLU(), {'x': torch.tensor(1.0)}", "needs a row or more"),
         (
             "def make(): return torch.add, {'x': torch.ones(2), 'y': torch.ones(3)}",
             "as its module",
@@ -113,10 +151,14 @@ def test_not_onnx(tmp_path):
         ),
         (
             "def make(): return torch.nn.Linear(4, 2), {'input': torch.ones(2, 3)}",
-            r"the module fails on input\[2, 3\] .RuntimeError",
+            r"the module fails on input:FP32\[2, 3\] .RuntimeError",
         ),
         (
             "def make(): return torch.nn.Linear(4, 2), {'x': torch.ones(2, 4)}, ['y', 'z']",
+            "give each output one name",
+        ),
+        (
+            "def make(): return torch.nn.Linear(4, 2), {'x': torch.ones(2, 4)}, ['y', 'y']",
             "give each output one name",
         ),
         (
@@ -188,3 +230,268 @@ def test_bad_dynamic_axes(axes, words):
     inputs = {"x": torch.ones(2, 4), "y": torch.ones(2, 5)}
     with pytest.raises(ModelError, match=words):
         torch_source(TorchModel(TwoInOut(), inputs, dynamic_axes=axes), "t")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "make = torch.nn.Linear(4, 2)",
+        "def make(): return torch.nn.Linear(4, 2)",
+        "class make(torch.nn.Module):\n  def forward(self, input): return input",
+        "make = torch.compile(torch.nn.Linear(4, 2))",
+    ],
+)
+def test_bare_module(tmp_path, body):
+    """A module, a class or a function that gives one, is taken with the inputs that are given."""
+    source = load_source(write(tmp_path, body + "\n"), inputs=["input:float[batch,4]"])
+    assert list(source.inputs) == ["input"]
+    assert source.origin == "random"
+    assert len(source.requests) == 64
+
+
+def test_examples_by_place(tmp_path):
+    """A tensor, or a tuple of them, gets the names of forward's parameters."""
+    body = "def make(): return torch.nn.Linear(4, 2), (torch.ones(2, 4),)\n"
+    assert list(load_source(write(tmp_path, body)).inputs) == ["input"]
+
+
+def test_one_row_is_repeated(tmp_path):
+    """A single example row is doubled for the exporter, but is one request."""
+    source = load_source(write(tmp_path, LINEAR.replace("3, 4", "1, 4")))
+    assert source.inputs["input"].shape == (2, 4)
+    assert [r["input"].shape for r in source.requests] == [(1, 4)]
+
+
+def test_given_inputs_replace_the_examples(tmp_path):
+    """--input replaces what the factory brings, and --output-name its names."""
+    source = load_source(
+        write(tmp_path, LINEAR), inputs=["input:float[batch=5,4]"], output_names=["y"]
+    )
+    assert source.inputs["input"].shape == (5, 4)
+    assert source.output_names == ("y",)
+
+
+def test_factory_prints_to_stderr(tmp_path, capsys):
+    """What a factory prints does not get between the command's own lines."""
+    load_source(write(tmp_path, LINEAR + "print('hello')\n"))
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+def test_python_file_without_a_name(tmp_path):
+    """A file without a factory's name is answered with what it has."""
+    write(tmp_path, "def net(): ...\n")
+    with pytest.raises(ModelError, match=r"name the function in it .*factories.py:net"):
+        load_source(str(tmp_path / "factories.py"))
+
+
+def test_inputs_in_forwards_order():
+    """Inputs come in the order of forward's parameters, in which exporters number them."""
+    one = torch.ones(2, 1)
+    assert list(torch_source(TorchModel(TwoInOut(), {"y": one, "x": one}), "t").inputs) == [
+        "x",
+        "y",
+    ]
+
+
+class Pair(NamedTuple):
+    """A named tuple of outputs."""
+
+    left: torch.Tensor
+    right: tuple
+
+
+@dataclass
+class Answer:
+    """A dataclass of outputs."""
+
+    score: torch.Tensor
+    pair: Pair
+    loss: torch.Tensor | None = None
+
+
+def test_nested_outputs():
+    """Outputs in dataclasses, tuples and dicts are named by the way to them; None is left out."""
+
+    class Nested(torch.nn.Module):
+        def forward(self, x):
+            return {"answer": Answer(x, Pair(x + 1, (x + 2, None))), "plain": [x + 3]}
+
+    source = torch_source(TorchModel(Nested(), {"x": torch.ones(2, 1)}), "t")
+    values = {name: float(a[0, 0]) for name, a in source.run(source.inputs).items()}
+    assert values == {
+        "answer_score": 1.0,
+        "answer_pair_left": 2.0,
+        "answer_pair_right_0": 3.0,
+        "plain_0": 4.0,
+    }
+
+
+def test_outputs_of_one_name():
+    """Two outputs to which the way has the same name are refused."""
+
+    class Twice(torch.nn.Module):
+        def forward(self, x):
+            return {"a": (x,), "a_0": x}
+
+    with pytest.raises(ModelError, match="two outputs called 'a_0'"):
+        torch_source(TorchModel(Twice(), {"x": torch.ones(2, 1)}), "t")
+
+
+def test_module_for_one_row():
+    """A module that takes a single row only is run row by row."""
+
+    class Flat(torch.nn.Module):
+        def forward(self, x):
+            return x.reshape(1, 4) * 2
+
+    source = torch_source(TorchModel(Flat(), {"x": torch.randn(3, 4)}), "t")
+    assert source.fixed_batch == 1
+    assert np.array_equal(source.run(source.inputs)["output"], source.inputs["x"] * 2)
+
+
+def test_module_for_three_rows():
+    """A module that takes just as many rows as its examples is run on as many always."""
+
+    class Three(torch.nn.Module):
+        def forward(self, x):
+            return x.reshape(3, 4) * 2
+
+    source = torch_source(TorchModel(Three(), {"x": torch.randn(3, 4)}), "t")
+    assert source.fixed_batch == 3
+    rows = np.ones((4, 4), np.float32)
+    assert np.array_equal(source.run({"x": rows})["output"], rows * 2)
+
+
+def test_half_of_a_dimension_fails():
+    """A named dimension of which the module does not take half the example's size is refused."""
+
+    class Tiles(torch.nn.Module):
+        def forward(self, x):
+            return x.reshape(len(x), -1, 8)
+
+    model = TorchModel(Tiles(), {"x": torch.randn(2, 8)}, {"x": {1: "n"}})
+    with pytest.raises(ModelError, match="it takes 'n' at 8 but not 4: leave the dimension fixed"):
+        torch_source(model, "t")
+    assert torch_source(TorchModel(Tiles(), {"x": torch.randn(2, 16)}, {"x": {1: "n"}}), "t")
+
+
+def test_random_values_that_fail():
+    """If the module fails on random values, the way to give real ones is said."""
+    model = TorchModel(torch.nn.Linear(4, 2), None)
+    with pytest.raises(ModelError, match=r"give real ones: --input NAME=FILE.npy"):
+        torch_source(model, "t", read_examples(["input:float[batch,5]"]))
+
+
+class Touches:
+    """What a hostile pickle would do: make a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def checkpoint(folder: Path, kind: str) -> Path:
+    """A file with weights, or worse, but no model."""
+    path = folder / "saved.pt"
+    net = torch.nn.Linear(2, 2)
+    if kind == "state dict":
+        torch.save(net.state_dict(), path)
+    elif kind == "old state dict":
+        torch.save(net.state_dict(), path, _use_new_zipfile_serialization=False)
+    elif kind == "module":
+        torch.save(net, path)
+    elif kind == "hostile":
+        torch.save(Touches(folder / "touched"), path)
+    elif kind == "plain pickle":
+        path.write_bytes(pickle.dumps(Touches(folder / "touched"), protocol=4))
+    elif kind == "safetensors":
+        path.write_bytes((20).to_bytes(8, "little") + b'{"a": 1}'.ljust(20))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("state dict", "is a checkpoint: weights without .*saved.pt', weights_only=True"),
+        ("old state dict", "is a checkpoint: weights without .*saved.pt', weights_only=True"),
+        ("module", "holds a pickled torch.nn.modules.linear.Linear, .*weights_only=True"),
+        ("hostile", "holds a pickled pathlib.Path.*, which may run any code"),
+        ("plain pickle", "holds a pickled pathlib.Path.*, which may run any code"),
+        ("safetensors", "is a checkpoint: .*load_model"),
+    ],
+)
+def test_checkpoint(tmp_path, kind, words):
+    """Weights and pickles are refused with the factory to write, and nothing is unpickled."""
+    with pytest.raises(ModelError, match=words) as caught:
+        load_source(str(checkpoint(tmp_path, kind)))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1", "only a Git LFS pointer"),
+        (b"\x89HDF\r\n", "convert it to ONNX with tf2onnx"),
+        (b"PK\x03\x04" + b"0" * 99, "a zip archive that is cut short"),
+        (b"hello", "is no model: not of torch.export"),
+        (b"\x80", "checkpoint"),
+    ],
+)
+def test_other_content(tmp_path, content, words):
+    """Files that are something else, or only a part, are named for what they are."""
+    (tmp_path / "model.pt2").write_bytes(content)
+    with pytest.raises(ModelError, match=words):
+        load_source(str(tmp_path / "model.pt2"))
+
+
+def test_zip_of_arrays(tmp_path):
+    """An archive that torch did not save is no model."""
+    buffer = io.BytesIO()
+    np.savez(buffer, x=np.ones(3))
+    (tmp_path / "model.pt").write_bytes(buffer.getvalue())
+    with pytest.raises(ModelError, match="a zip archive, but no model"):
+        load_source(str(tmp_path / "model.pt"))
+
+
+def test_content_decides(onnx_file, tmp_path):
+    """An ONNX file is one under whatever name."""
+    path = onnx_file("(float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }", "model.pth")
+    assert load_source(str(path)) == OnnxSource(str(path), path)
+
+
+def test_onnx_with_examples(onnx_file, tmp_path):
+    """Examples for an ONNX file become its requests."""
+    path = onnx_file("(float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }")
+    np.save(tmp_path / "x.npy", np.ones((3, 4), np.float32))
+    source = load_source(str(path), inputs=[f"x={tmp_path / 'x.npy'}"])
+    assert len(source.requests) == 3
+    assert source.origin == str(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("z:float[batch,4]", r"takes x:FP32\[batch,4\], but --input gives z"),
+        ("x:float[batch,5]", r"'x' is float32\[batch, 5\], but the model takes x:FP32"),
+        ("x:double[batch,4]", "'x' is float64"),
+        ("x:float[batch]", r"'x' is float32\[batch, \]"),
+    ],
+)
+def test_onnx_with_other_examples(onnx_file, given, words):
+    """Examples that the ONNX file does not take are refused."""
+    path = onnx_file("(float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }")
+    with pytest.raises(ModelError, match=words):
+        load_source(str(path), inputs=[given])
+
+
+def test_onnx_is_not_renamed(onnx_file):
+    """Options of an exporter are refused for what is not exported."""
+    path = onnx_file("(float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }")
+    with pytest.raises(InputError, match=r"is ONNX already .*leave out --opset"):
+        load_source(str(path), opset=17)
+    with pytest.raises(InputError, match="leave out --output-name"):
+        load_source(str(path), output_names=["z"])
