@@ -121,7 +121,7 @@ class _Check:
         place = rows_end(self.path, finding.tensor, batch, larger)
         if place is None:
             return finding
-        why = f"{finding.why}; they end at node '{place[0]}' ({place[1]})"
+        why = f"{finding.why}; rows end at node '{place[0]}' ({place[1]})"
         return replace(finding, node=place[0], op_type=place[1], why=why)
 
     def _words(self, batch: Arrays) -> str:

@@ -316,5 +316,6 @@ class _Meeting:
         )
 
 
-def _plainness(felt: Felt) -> float:
-    return felt.max_abs_diff if np.isfinite(felt.max_abs_diff) else -1.0
+def _plainness(felt: Felt) -> tuple[bool, bool, float]:
+    """Numbers say more than that something is none, one kind of neighbour more than a mixture."""
+    return np.isfinite(felt.max_abs_diff), len(felt.trial.kinds) <= 1, felt.max_abs_diff

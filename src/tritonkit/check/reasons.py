@@ -129,7 +129,7 @@ def no_rows(
                 "graph",
                 name,
                 f"axis 0 of '{name}' belongs to one graph of nodes and edges, not to a batch",
-                f"serve one graph a request; {_UNBATCHED}",
+                f"one graph a request: {_UNBATCHED}",
             )
         elif len(set(shapes)) == 1 and name in constant:
             yield Finding(

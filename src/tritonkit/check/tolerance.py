@@ -77,7 +77,8 @@ def compare(expected: np.ndarray, got: np.ndarray, tolerances: Tolerances) -> Di
     excess = np.where(apart > limits, apart, -1.0)
     differs = bool((excess >= 0).any())
     place = np.unravel_index(np.argmax(excess if differs else apart), got.shape)
-    worst = f"{[int(i) for i in place]}: got {got[place]}, expected {expected[place]}"
+    shown = [f"{a[place]:.4g}" if a.dtype.kind == "f" else f"{a[place]}" for a in (got, expected)]
+    worst = f"{[int(i) for i in place]}: got {shown[0]}, expected {shown[1]}"
     words = (
         f"{int((excess >= 0).sum())} of {got.size} elements differ, worst {worst}, "
         f"difference {apart[place]:.3g}, allowed {limits[place]:.3g}"

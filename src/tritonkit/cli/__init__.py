@@ -14,6 +14,7 @@ from tritonkit.cli.compare import compare
 from tritonkit.cli.examples import examples
 from tritonkit.cli.export import export
 from tritonkit.cli.infer import infer
+from tritonkit.cli.lint import lint
 from tritonkit.cli.package import package
 from tritonkit.cli.serve import serve
 from tritonkit.cli.setup import setup
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for command in (setup, examples, export, check, package, serve, infer, compare):
+for command in (setup, examples, export, check, package, lint, serve, infer, compare):
     cli.add_command(command)
 
 

@@ -115,13 +115,15 @@ class Repeat:
 
 @dataclass(frozen=True)
 class NumberRows:
-    """Indices that pointed into the only row point into their own: the row's number is added.
+    """Indices that point into the rows of another tensor get the number of the row added.
 
     To one column of the last axis (of GatherND, ScatterND), or, times the size of an axis of
-    `data` for one row, to all (of Gather into rows that are merged). Only for a fixed batch of 1.
+    `data` for one row, to all (of Gather into rows that are merged).
+    grown: whether they have the rows of a larger batch themselves; else one row of them is for all.
     """
 
     axis: int
+    grown: bool
     column: int | None = None
     data: str = ""
     data_axis: int = 0
@@ -129,22 +131,25 @@ class NumberRows:
 
     def value(self, read: Read, batch: int, times: int) -> np.ndarray:
         """The indices for the larger batch."""
-        each = 1 if read.constant else read.now.shape[self.axis] // times
-        numbers = np.arange(times).repeat(each).reshape(self._shape(read.now))
+        first = read.now if self.grown else np.take(read.now, [0], self.axis)
+        each = read.now.shape[self.axis] // times if self.grown else 1
+        numbers = np.arange(batch * times).repeat(each).reshape(self._shape(read.now))
         if self.column is None:
             added = numbers * self.data_size
         else:
             added = numbers * (np.arange(read.now.shape[-1]) == self.column)
-        return (read.now + added).astype(read.now.dtype)
+        return (first + added).astype(read.now.dtype)
 
     def emit(self, read: Read, batch: int, to: Emitter) -> str:
         """The name of the indices for any batch."""
-        size = to.batch(np.dtype(np.int64))
-        if read.constant:
-            numbers = to.range(size)
-        else:
-            length = to.size(read.name, self.axis)
+        size, name = to.batch(np.dtype(np.int64)), read.name
+        if self.grown:
+            length = to.size(name, self.axis)
             numbers = to.node("Div", to.range(length), to.node("Div", length, size))
+        else:
+            numbers = to.range(size)
+            if batch > 1:
+                name = to.node("Gather", name, to.constant(np.array([0])), axis=self.axis)
         shape = to.constant(np.array(self._shape(read.before)))
         numbers = to.node("Reshape", numbers, shape)
         if self.column is None:
@@ -152,12 +157,14 @@ class NumberRows:
         else:
             factor = to.constant((np.arange(read.before.shape[-1]) == self.column).astype(np.int64))
         added = to.cast(to.node("Mul", numbers, factor), read.before.dtype)
-        return to.node("Add", read.name, added)
+        return to.node("Add", name, added)
 
     def text(self, read: Read, batch: int) -> str:
         """The change, in words."""
-        where = "" if self.column is None else f" in column {self.column}"
-        return f"{where} + the number of the row".strip()
+        before = "+" if batch == 1 else "with"
+        return f"{before} the number of the row" + (
+            "" if self.column is None else f" in column {self.column}"
+        )
 
     def _shape(self, array: np.ndarray) -> list[int]:
         return [-1 if axis == self.axis else 1 for axis in range(array.ndim)]

@@ -216,29 +216,36 @@ class Search:
                 sizes += [(slot, mend) for mend in scales(self._read(slot.name), batch)]
             if everything and self._oracle.kind(slot.name) != "rows":
                 tiles += [(slot, mend) for mend in repeats(self._read(slot.name), batch)]
-            if everything and batch == 1:
+            if everything:
                 numbers += [(slot, mend) for mend in self._numbers(index, slot)]
         return [*sizes, *tiles, *numbers]
 
     def _numbers(self, index: int, slot: Slot) -> Iterator[NumberRows]:
-        """For indices, which may be of any kind but a shape: the ways to add the row's number."""
-        read = self._read(slot.name)
-        if self._oracle.kind(slot.name) == "shape" or read.before.dtype not in (np.int64, np.int32):
+        """The ways to add the number of the row to what may be indices."""
+        read, batch = self._read(slot.name), self._oracle.batch
+        if read.before.dtype not in (np.int64, np.int32):
             return
+        shape, last = read.before.shape, read.before.ndim - 1
         join = self._joins.get(slot.name)
-        if join is not None and join.outer > 1:
-            return
-        axes = [n for n, size in enumerate(read.before.shape) if size == 1]
-        last = read.before.ndim - 1
-        for axis in axes if join is None else [join.axis]:
+        if join is None:
+            axes = [n for n, size in enumerate(shape) if size == batch and read.now.shape == shape]
+        else:
+            # In a batch of several these would have the number of the row in that batch already.
+            axes = [join.axis] if batch == 1 and join.outer == 1 else []
+        for axis in axes:
+            ways = []
             if axis != last:
-                for column in range(min(read.before.shape[last], _MAX_COLUMNS)):
-                    yield NumberRows(axis, column)
+                columns = range(min(shape[last], _MAX_COLUMNS))
+                ways += [NumberRows(axis, join is not None, column) for column in columns]
             for other in self._slots[index]:
                 placed = self._joins.get(other.name)
                 if other != slot and placed is not None and placed.outer == 1:
-                    size = self._oracle.parts(other.name)[0].shape[placed.axis]
-                    yield NumberRows(axis, None, other.name, placed.axis, size)
+                    size = self._oracle.parts(other.name)[0].shape[placed.axis] // batch
+                    grown = join is not None
+                    ways.append(NumberRows(axis, grown, None, other.name, placed.axis, size))
+            for way in ways:
+                if join is not None or np.array_equal(way.value(read, batch, 1), read.before):
+                    yield way
 
     def _try(self, index: int, mends: Mends) -> _Step | str:
         """The step behind a node that is mended so, or why it cannot be taken."""

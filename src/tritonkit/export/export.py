@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from tritonkit.check.check import DEFAULT_MAX_BATCH, Question, check_model
-from tritonkit.check.onnx_model import OnnxModel
+from tritonkit.check.onnx_model import Arrays, OnnxModel
 from tritonkit.check.parity import Parity, Reference
 from tritonkit.check.proof import Proof
 from tritonkit.check.rows import Rows
 from tritonkit.errors import CheckFailedError, ModelError
 from tritonkit.export.batch_axis import Rewrite, has_fixed_batch, make_batch_dynamic
 from tritonkit.export.folder import filled_folder
-from tritonkit.export.reference import reference_of, row_by_row
+from tritonkit.export.reference import row_by_row
 from tritonkit.export.source import OnnxSource, Source
 from tritonkit.export.torch_model import TorchSource
 from tritonkit.export.torch_to_onnx import check_export, torch_to_onnx
@@ -51,7 +51,8 @@ MODEL = "model.onnx"
 _CHECKED_REQUESTS = 512
 """So many of the requests are rows for the check, which takes those of the commonest shapes."""
 
-_REWRITE_EXAMPLES = 4
+_BLOCKS = 4
+"""So many different inputs show where rows are in the tensors of a model to be rewritten."""
 
 
 @dataclass(frozen=True)
@@ -151,29 +152,41 @@ def _write_onnx(
     source: Source, model: Path, payloads: Sequence[Mapping[str, np.ndarray]] | None
 ) -> _Written:
     """Write the model file: exported or copied, and with a batch that may change if it had not."""
-    rewrite, parity, against = None, None, ""
-    reference: Reference | None = None
     if isinstance(source, TorchSource):
-        made = torch_to_onnx(source, model)
-        exporter, why, parity = made.exporter, made.why, made.parity
-        reference, against = reference_of(source), source.against
-    else:
-        OnnxModel(source.path)  # what is wrong with it is said of the user's file, not of the copy
-        exporter, why = "copy", "the model is ONNX already"
-        _copy_onnx(source, model)
-    signature = read_signature(model)
+        return _export_torch(source, model, payloads)
+    OnnxModel(source.path)  # what is wrong with it is said of the user's file, not of a copy
+    signature, rewrite, reference = read_signature(source.path), None, None
     requests, origin = _requests(source, signature, payloads)
     if has_fixed_batch(signature):
-        try:
-            rewrite = _rewrite(model, signature, requests)
-        except ModelError as error:
-            raise ModelError(f"{source.text}: {error} (exporter {exporter}: {why})") from error
+        rewrite = make_batch_dynamic(source.path, model, _blocks(signature, requests))
+        reference = row_by_row(source.path, rewrite.batch)
         signature = read_signature(model)
-        if isinstance(source, TorchSource):
-            parity = check_export(source, model)
-        else:
-            reference, against = row_by_row(source.path, rewrite.batch), "the original"
-    return _Written(signature, exporter, why, parity, rewrite, requests, origin, reference, against)
+    else:
+        _copy_onnx(source, model)
+    why = "the model is ONNX already"
+    return _Written(
+        signature, "copy", why, None, rewrite, requests, origin, reference, "the original"
+    )
+
+
+def _export_torch(
+    source: TorchSource, model: Path, payloads: Sequence[Mapping[str, np.ndarray]] | None
+) -> _Written:
+    made, rewrite = torch_to_onnx(source, model), None
+    signature, parity = read_signature(model), made.parity
+    requests, origin = _requests(source, signature, payloads)
+    if made.fixed_batch is not None:
+        try:
+            rewrite = make_batch_dynamic(model, model, _blocks(signature, requests))
+        except ModelError as error:
+            words = str(error).removeprefix(f"{model}: ")
+            raise ModelError(f"{source.text}: {words} ({made.exporter}: {made.why})") from error
+        signature, parity = read_signature(model), check_export(source, model)
+    return _Written(
+        *(signature, made.exporter, made.why, parity, rewrite, requests, origin),
+        reference=source.run,
+        against=source.against,
+    )
 
 
 def _copy_onnx(source: OnnxSource, target: Path) -> None:
@@ -185,29 +198,25 @@ def _copy_onnx(source: OnnxSource, target: Path) -> None:
         shutil.copyfile(data, copy)
 
 
-def _rewrite(model: Path, signature: ModelSignature, requests: Sequence[Payload]) -> Rewrite:
-    """Make the batch of the file dynamic, in its place."""
+def _blocks(signature: ModelSignature, requests: Sequence[Payload]) -> list[Arrays]:
+    """Different inputs for a model that takes just so many rows, made of requests and by chance."""
     size = signature.inputs[0].shape[0]
     assert isinstance(size, int)
+    first = requests[0]
     sizes = {
         dim: length
         for spec in signature.inputs
-        for dim, length in zip(spec.shape, requests[0][spec.name].shape, strict=True)
+        for dim, length in zip(spec.shape, first[spec.name].shape, strict=True)
         if isinstance(dim, str)
     }
     axes = dict.fromkeys((spec.name for spec in signature.inputs), 0)
-    alike = [r for r in requests if all(r[n].shape == a.shape for n, a in requests[0].items())]
-    rows = [
-        *_different(alike),
-        *(Rows(signature, axes, sizes).row(seed=seed) for seed in range(64)),
+    alike = [r for r in requests if all(r[name].shape == a.shape for name, a in first.items())]
+    chance = (Rows(signature, axes, sizes).row(seed=seed) for seed in range(64))
+    rows = [*_different(alike), *chance]
+    blocks = [[rows[(i * size + j) % len(rows)] for j in range(size)] for i in range(_BLOCKS)]
+    return [
+        {name: np.concatenate([row[name] for row in block]) for name in axes} for block in blocks
     ]
-    blocks = [rows[i * size : (i + 1) * size] for i in range(_REWRITE_EXAMPLES)]
-    if any(len(block) < size for block in blocks):
-        blocks = [
-            [rows[(i + j) % len(rows)] for j in range(size)] for i in range(_REWRITE_EXAMPLES)
-        ]
-    examples = [{name: np.concatenate([r[name] for r in b]) for name in axes} for b in blocks]
-    return make_batch_dynamic(model, model, examples)
 
 
 def _different(requests: Sequence[Payload]) -> list[Payload]:

@@ -44,7 +44,7 @@ LEAKS = {
         """(float[batch,4] x) => (float[batch,4] y)
         { last = Constant<value_ints=[-1]>() end = Constant<value_ints=[9223372036854775807]>()
           zero = Constant<value_ints=[0]>() [leak] head = Slice(x, last, end, zero)
-          rest = Slice(x, zero, last, zero) r = Concat<axis=0>(head, rest) y = Add(x, r) }""",
+          [leak_too] rest = Slice(x, zero, last, zero) r = Concat<axis=0>(head, rest) y = Add(x, r) }""",
         ("neighbour", "leak"),
     ),
     "a scale of quantisation for the whole batch": (
@@ -196,7 +196,8 @@ def test_leak(onnx_file, name):
     graph, (kind, node) = LEAKS[name]
     proof = check_model(onnx_file(graph), QUICK)
     assert proof.verdict is Verdict.UNSAFE and proof.max_batch_size == 0
-    assert [(f.kind, f.tensor, f.node) for f in proof.findings] == [(kind, "y", node)]
+    assert [(f.kind, f.tensor) for f in proof.findings] == [(kind, "y")]
+    assert proof.findings[0].node.startswith(node)
     assert proof.findings[0].batch in (2, 3, 7, 8)
 
 

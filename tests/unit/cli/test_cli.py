@@ -15,7 +15,9 @@ HEAVY = {
     *("torch", "onnxruntime", "onnx", "locust", "gevent", "numpy", "tritonclient"),
     *("matplotlib", "jinja2", "rich", "starlette", "uvicorn"),
 }
-VERBS = ("setup", "examples", "export", "package", "serve", "compare", "infer")
+VERBS = (
+    *("setup", "examples", "export", "check", "package", "lint", "serve", "compare", "infer"),
+)
 
 RELU = "(float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }"
 FIXED = "(float[1,4] x) => (float[1,4] y) { y = Relu(x) }"
@@ -216,6 +218,7 @@ def test_package(repository):
         "m",
         "m/1",
         "m/1/model.onnx",
+        "m/1/verification.json",
         "m/config.pbtxt",
     ]
 
@@ -238,9 +241,9 @@ def test_package_not_onnx(refused, work):
 
 
 def test_package_no_batch_axis(refused, saved):
-    """A model without a batch axis is refused by the tensor's name."""
-    words = refused(2, "package", saved("fixed.onnx", FIXED))
-    assert words.startswith("model 'fixed': tensor x:FP32[1,4] has no batch axis")
+    """A model without a batch axis fails the check, by the tensor's name."""
+    words = refused(1, "package", saved("fixed.onnx", FIXED))
+    assert words.startswith("model 'fixed' is not batchable: the batch is fixed at 1: x:FP32[1,4]")
 
 
 def test_package_without_batches(tritonkit, saved, work):

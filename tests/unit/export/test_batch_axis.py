@@ -102,7 +102,7 @@ MENDED = {
     ),
     "the last step of each row": (
         "(float[1,3,2] x) => (float[1,2] y) <int64[1,2] i={0,-1}> { y = GatherND(x, i) }",
-        ("GatherND 'y': indices in column 0 + the number of the row",),
+        ("GatherND 'y': indices + the number of the row in column 0",),
     ),
     "a step of its own for each row": (
         "(float[1,2,2] x, int64[1] i) => (float[1,2] y) <int64[2] s={2,2}> "
@@ -121,6 +121,12 @@ MENDED = {
             "Gather 'g': indices + the number of the row",
             "Reshape 'y': shape [1, 4] → [batch, 4]",
         ),
+    ),
+    "a mask that is read by its places": (
+        "(float[1,2] x, int64[1,2] m) => (float[1,2] y) <int64[1] f={-1}, int64[1,2] p={0,1}, "
+        "int64[1,1] z={0}, int64[1] w={1}> { a = Reshape(m, f) s = Shape(m) n = Gather(s, w) "
+        "o = Mul(n, z) i = Add(o, p) g = Gather(a, i) c = Cast<to=1>(g) y = Mul(x, c) }",
+        ("Gather 'g': indices + the number of the row",),
     ),
     "a constant output": (
         "(float[1,4] x) => (float[1,4] y, float[1,2] z) "
@@ -366,6 +372,18 @@ class TestOtherBatches:
         assert rewritten(onnx_file(graph), batch=4)[1] == (
             "Reshape 'r': shape [4, 2, 3] → [batch, 2, 3]",
             "Concat 'y': 'c' of shape [4, 1, 3] → [batch, 1, 3]",
+        )
+
+    def test_row_numbers(self, onnx_file):
+        """Indices that count the rows of the old batch count those of any."""
+        graph = (
+            "(float[2,3] x) => (float[2,2] y, float[2] z) <int64[2,2,2] i={0,0,0,2,1,0,1,2}, "
+            "int64[2] j={1,4}, int64[1] f={-1}> "
+            "{ y = GatherND(x, i) a = Reshape(x, f) z = Gather(a, j) }"
+        )
+        assert rewritten(onnx_file(graph), batch=2)[1] == (
+            "GatherND 'y': indices with the number of the row in column 0",
+            "Gather 'z': indices with the number of the row",
         )
 
     def test_merged(self, onnx_file):

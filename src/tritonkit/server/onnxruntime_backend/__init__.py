@@ -6,6 +6,8 @@ the same session:
 
     providers.py   the execution providers that a config asks for
     session.py     the session options, the model file, and the session itself
-    checks.py      what a config must not say about the model it describes
     tensors.py     numpy arrays as Triton's tensors (inside Triton only, like model.py)
+
+What a config must not say about the model it describes, `tritonkit lint` knows as well:
+`repository/backend_rules.py`.
 """

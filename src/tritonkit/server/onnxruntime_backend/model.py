@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from tritonkit.server.onnxruntime_backend.checks import check_model, check_supported, model_dims
+from tritonkit.repository.backend_rules import boolean, check_model, check_supported, model_dims
 from tritonkit.server.onnxruntime_backend.session import (
-    boolean,
     model_file,
     open_session,
     run_options,
@@ -57,7 +56,7 @@ class TritonPythonModel:
             t["name"]: model_dims(t) for t in config["output"] if t["name"] in scalars_out
         }
         self._publish(args)
-        if boolean(config, "share_session_between_instances", False):
+        if boolean(config, "share_session_between_instances"):
             pb_utils.Logger.log_warn(
                 f"{args['model_instance_name']}: share_session_between_instances has no effect "
                 "in the embedded onnxruntime backend; each instance has a session of its own"

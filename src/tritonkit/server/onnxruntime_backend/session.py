@@ -14,6 +14,7 @@ from typing import Any
 import onnxruntime as ort
 
 from tritonkit.errors import ModelError, RepositoryError
+from tritonkit.repository.backend_rules import boolean, integer, parameter
 from tritonkit.server.onnxruntime_backend.providers import provider_list
 
 _DEVICE_ALLOCATOR = "session.use_device_allocator_for_initializers"
@@ -26,32 +27,25 @@ _GRAPH_LEVELS = {
 }
 """`optimization.graph.level`; every other number means all optimizations."""
 
-_EXECUTION_MODES = {0: ort.ExecutionMode.ORT_SEQUENTIAL, 1: ort.ExecutionMode.ORT_PARALLEL}
+_EXECUTION_MODES = (ort.ExecutionMode.ORT_SEQUENTIAL, ort.ExecutionMode.ORT_PARALLEL)
 
 
 def session_options(config: Mapping[str, Any]) -> ort.SessionOptions:
     """The options for `config`; a key that is absent keeps ONNX Runtime's default.
 
-    RepositoryError for a value that is not of its key's type (stricter than the C++ backend in
-    one thing: that reads '2 threads' and '2.5' as 2).
+    RepositoryError for a value that is not of its key's type.
     """
     options = ort.SessionOptions()
     level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
     options.graph_optimization_level = _GRAPH_LEVELS.get(
         level, ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     )
-    mode = _integer(config, "execution_mode")
-    if mode not in _EXECUTION_MODES:
-        raise RepositoryError(
-            "Invalid configuration value provided. "
-            f"Expected values for execution_mode are 0 or 1 but got {mode}"
-        )
-    options.execution_mode = _EXECUTION_MODES[mode]
-    options.intra_op_num_threads = max(0, _integer(config, "intra_op_thread_count"))
-    options.inter_op_num_threads = max(0, _integer(config, "inter_op_thread_count"))
+    options.execution_mode = _EXECUTION_MODES[integer(config, "execution_mode")]
+    options.intra_op_num_threads = max(0, integer(config, "intra_op_thread_count"))
+    options.inter_op_num_threads = max(0, integer(config, "inter_op_thread_count"))
     options.enable_cpu_mem_arena = boolean(config, "enable_mem_arena", True)
     options.enable_mem_pattern = boolean(config, "enable_mem_pattern", True)
-    allocator = _parameter(config, _DEVICE_ALLOCATOR)
+    allocator = parameter(config, _DEVICE_ALLOCATOR)
     if allocator is not None:
         options.add_session_config_entry(_DEVICE_ALLOCATOR, allocator)
     for library in config.get("model_operations", {}).get("op_library_filename", ()):
@@ -64,7 +58,7 @@ def session_options(config: Mapping[str, Any]) -> ort.SessionOptions:
 
 def run_options(config: Mapping[str, Any]) -> ort.RunOptions | None:
     """What each `session.run` of this config must be given; None if there is nothing to say."""
-    shrinkage = _parameter(config, _ARENA_SHRINKAGE)
+    shrinkage = parameter(config, _ARENA_SHRINKAGE)
     if shrinkage is None:
         return None
     options = ort.RunOptions()
@@ -119,30 +113,3 @@ def session_labels(session: ort.InferenceSession) -> dict[str, str]:
         "execution_mode": options.execution_mode.name,
         "providers": ",".join(session.get_providers()),
     }
-
-
-def boolean(config: Mapping[str, Any], key: str, default: bool) -> bool:
-    """The parameter `key` as true/on/1 or false/off/0. RepositoryError if it is neither."""
-    value = _parameter(config, key)
-    if value is None:
-        return default
-    if value.lower() in ("true", "on", "1"):
-        return True
-    if value.lower() in ("false", "off", "0"):
-        return False
-    raise RepositoryError(f"parameter '{key}': failed to convert '{value}' to boolean")
-
-
-def _integer(config: Mapping[str, Any], key: str) -> int:
-    value = _parameter(config, key)
-    try:
-        return 0 if value is None else int(value)
-    except ValueError:
-        raise RepositoryError(
-            f"parameter '{key}': failed to convert '{value}' to integral number"
-        ) from None
-
-
-def _parameter(config: Mapping[str, Any], key: str) -> str | None:
-    entry = config.get("parameters", {}).get(key)
-    return None if entry is None else entry.get("string_value", "")

@@ -7,8 +7,8 @@ import onnxruntime as ort
 import pytest
 
 from tritonkit.errors import ModelError, RepositoryError
+from tritonkit.repository.backend_rules import boolean
 from tritonkit.server.onnxruntime_backend.session import (
-    boolean,
     model_file,
     open_session,
     run_options,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from tritonkit.errors import RepositoryError
-from tritonkit.server.onnxruntime_backend.checks import check_model, check_supported
+from tritonkit.repository.backend_rules import check_model, check_supported
 from tritonkit.signature import DATA_TYPES
 
 
@@ -179,13 +179,6 @@ def test_ragged_input_of_a_model_that_has_none():
     )
 
 
-def test_ragged_input_is_for_the_cpp_backend():
-    """A ragged input that fits its model is one of the things that need NVIDIA's container."""
-    conf = config([fp32("x", -1, allow_ragged_batch=True)])
-    words = refusal(conf, [Node("x", ("N",))])
-    assert "does not do allow_ragged_batch (input 'x'); serve this repository with NVIDIA" in words
-
-
 @pytest.mark.parametrize(
     ("more", "what"),
     [
@@ -194,6 +187,7 @@ def test_ragged_input_is_for_the_cpp_backend():
         ({"batch_output": [{"target_name": ["y"]}]}, "batch_output"),
         ({"model_transaction_policy": {"decoupled": True}}, "decoupled"),
         ({"output": [fp32("t", 1) | {"data_type": "TYPE_STRING"}]}, "text (TYPE_STRING tensor 't'"),
+        ({"input": [fp32("x", -1, allow_ragged_batch=True)]}, "allow_ragged_batch (input 'x')"),
     ],
 )
 def test_what_only_the_cpp_backend_does(more, what):
