@@ -33,7 +33,7 @@ def apply_mends(model: onnx.ModelProto, oracle: Oracle, plan: Mapping[int, Mends
         changes, texts = {}, []
         for slot, mend in plan.get(index, {}).items():
             read = _read(oracle, slot.name)
-            if True:
+            if (slot.name, mend) not in made:
                 made[slot.name, mend] = mend.emit(read, oracle.batch, to)
             changes[slot] = made[slot.name, mend]
             texts.append(f"{slot_label(node, slot)} {mend.text(read, oracle.batch)}")
