@@ -23,7 +23,7 @@ LARGE = "large"
 
 _SHAPES = {
     SMALL: (64, Settings(8)),
-    LARGE: (1024, Settings(1024, max_queue_delay_us=None)),
+    LARGE: (1024, Settings(1024, scheduler=None)),
 }
 
 

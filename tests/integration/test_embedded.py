@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("installed")
 def repository(package, tmp_path_factory):
     folder = tmp_path_factory.mktemp("triton") / "repository"
     package(folder, "double", instances=2)
-    return package(folder, "slow", max_queue_delay_us=None)
+    return package(folder, "slow", scheduler=None)
 
 
 @pytest.fixture(scope="module")

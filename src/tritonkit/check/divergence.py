@@ -64,18 +64,18 @@ def first_divergence(
     parted: dict[str, float] = {}
     kinds: dict[str, str] = {}
     sizes = expected.size, got.size, larger.size
-    with ExposedModel(path) as exposed:
-        try:
-            for values in exposed.values([expected.inputs, got.inputs, larger.inputs]):
-                for name in values[1]:
-                    kinds[name] = values[1][name].dtype.kind
-                    tensor = [value[name] for value in values]
-                    difference = _difference(tensor, sizes, places, tolerances)
-                    if difference is not None and difference.differs:
-                        parted[name] = difference.max_abs
-        except ModelError:
-            return None
-        node = _earliest(exposed.graph, output, parted)
+    exposed = ExposedModel(path)
+    try:
+        for values in exposed.values([expected.inputs, got.inputs, larger.inputs]):
+            for name in values[1]:
+                kinds[name] = values[1][name].dtype.kind
+                tensor = [value[name] for value in values]
+                difference = _difference(tensor, sizes, places, tolerances)
+                if difference is not None and difference.differs:
+                    parted[name] = difference.max_abs
+    except ModelError:
+        return None
+    node = _earliest(exposed.graph, output, parted)
     if node is None:
         return None
     made = next(name for name in node.output if name in parted)
@@ -97,17 +97,17 @@ def rows_end(path: Path, output: str, batch: Run, larger: Run) -> tuple[str, str
         for name, array in batch.inputs.items()
         if _has_rows(array.shape, larger.inputs[name].shape, batch.size, larger.size)
     }
-    with ExposedModel(path) as exposed:
-        try:
-            for one, other in exposed.values([batch.inputs, larger.inputs]):
-                with_rows |= {
-                    name
-                    for name, array in one.items()
-                    if _has_rows(array.shape, other[name].shape, batch.size, larger.size)
-                }
-        except ModelError:
-            return None
-        maker = {name: node for node in exposed.graph.node for name in node.output if name}
+    exposed = ExposedModel(path)
+    try:
+        for one, other in exposed.values([batch.inputs, larger.inputs]):
+            with_rows |= {
+                name
+                for name, array in one.items()
+                if _has_rows(array.shape, other[name].shape, batch.size, larger.size)
+            }
+    except ModelError:
+        return None
+    maker = {name: node for node in exposed.graph.node for name in node.output if name}
     to_see, seen = [output], {output}
     while to_see:
         name = to_see.pop(0)

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tritonkit.errors import ModelError, describe
 from tritonkit.signature import external_files
 
+if TYPE_CHECKING:
+    import onnx
+
 Arrays = Mapping[str, np.ndarray]
 """Tensor name → array."""
+
+_EXTERNAL_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class OnnxModel:
     """An ONNX file open in ONNX Runtime, on the CPU."""
 
-    def __init__(self, path: Path, *, optimise: bool = True) -> None:
-        """optimise: with the graph optimisations that a server would use too. ModelError if ONNX
-        Runtime cannot load the file.
+    def __init__(
+        self, path: Path, *, optimise: bool = True, changed: onnx.ModelProto | None = None
+    ) -> None:
+        """optimise: with the graph optimisations that a server would use too. changed: what to
+        open in place of what the file says, with the file's external data. ModelError if ONNX
+        Runtime cannot load it.
         """
         import onnxruntime
 
@@ -29,9 +37,13 @@ class OnnxModel:
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 4  # fatal only: what goes wrong is raised
+        model: Path | bytes = path
+        if changed is not None:
+            model = changed.SerializeToString()
+            options.add_session_config_entry(_EXTERNAL_DATA_FOLDER, str(path.parent))
         try:
             self._session: Any = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
+                model, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
             raise ModelError(
@@ -44,7 +56,7 @@ class OnnxModel:
 
         Strings may be bytes (as in payloads) or str; they come back as str.
         """
-        given = {name: _as_text(a) if a.dtype.kind in "OSU" else a for name, a in inputs.items()}
+        given = {name: as_text(a) for name, a in inputs.items()}
         try:
             answers = self._session.run(None, given)
             return {n: np.asarray(a) for n, a in zip(self._outputs, answers, strict=True)}
@@ -56,9 +68,14 @@ class OnnxModel:
             ) from error
 
 
-def _as_text(array: np.ndarray) -> np.ndarray:
+def as_text(array: np.ndarray) -> np.ndarray:
+    """Strings as ONNX Runtime takes them: str; bytes that are not UTF-8 become U+FFFD. Other
+    arrays as they are.
+    """
+    if array.dtype.kind not in "OSU":
+        return array
     texts = [
-        t.decode(errors="surrogateescape") if isinstance(t, bytes) else str(t)
+        t.decode(errors="replace") if isinstance(t, bytes) else str(t)
         for t in array.ravel().tolist()
     ]
     return np.array(texts, dtype=object).reshape(array.shape)

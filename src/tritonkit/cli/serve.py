@@ -48,7 +48,8 @@ def serve(
     model: str | None,
 ) -> None:
     """Serve a model repository until Ctrl-C, on the real Triton, without Docker."""
-    from tritonkit.repository.layout import model_file, model_names, read_config
+    from tritonkit.repository.ensemble import ensemble_models
+    from tritonkit.repository.layout import is_ensemble, model_file, model_names, read_config
     from tritonkit.server.baseline import OrtBaseline
     from tritonkit.server.embedded import EmbeddedTriton
     from tritonkit.server.triton_wheel import cache_dir
@@ -57,10 +58,12 @@ def serve(
     if arm == "ort_baseline" and model is None:
         raise InputError(f"ort_baseline serves one model; give --model, of {names}")
     if model is not None:
-        read_config(repository, model)
-        names = [model]
+        if arm == "ort_baseline" or not is_ensemble(repository, model):
+            read_config(repository, model)
+        names = ensemble_models(repository, model)
     for name in names:
-        model_file(repository, name)
+        if not is_ensemble(repository, name):
+            model_file(repository, name)
     # One log for each port; of those who share port 0, one for each process.
     log = cache_dir() / "logs" / f"{arm}-{http_port or f'pid{os.getpid()}'}.log"
     with ExitStack() as stack:
@@ -88,14 +91,17 @@ def _variant(repository: Path, names: list[str], batched: bool, stack: ExitStack
     """Only these models in a temporary repository, as configured or without a scheduler."""
     from dataclasses import replace
 
-    from tritonkit.repository.layout import read_config, write_variant
+    from tritonkit.repository.layout import is_ensemble, read_config, write_variant
 
     variant = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tritonkit-")))
     for name in names:
+        if is_ensemble(repository, name):
+            (variant / name).symlink_to((repository / name).resolve())
+            continue
         config = read_config(repository, name)
         if not batched:
             config = replace(config, dynamic_batching=None)
-        write_variant(repository, name, config, variant)
+        write_variant(repository, name, config, variant, every_version=True)
     return variant
 
 

@@ -8,6 +8,7 @@ run against the old one before it is kept.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tritonkit.check.exposed import link_or_copy
 from tritonkit.check.onnx_model import Arrays, OnnxModel
 from tritonkit.check.tolerance import TOLERANCES, compare
 from tritonkit.errors import ModelError
@@ -172,7 +172,7 @@ def _save(model: onnx.ModelProto, path: Path, data: Mapping[str, Path]) -> None:
     path.parent.mkdir(parents=True)
     onnx.save(model, path)
     for location, file in data.items():
-        link_or_copy(file, path.parent / location)
+        _link_or_copy(file, path.parent / location)
 
 
 class _WrongRowsError(ModelError):
@@ -221,3 +221,12 @@ def _require_rows(got: Arrays, expected: Sequence[Arrays]) -> None:
                     f"output '{name}' is another for row {place} of {count} than for that row "
                     f"among copies of itself ({difference.worst})"
                 )
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Have `source` also at `target`: without a copy of its bytes where the file system can."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from tritonkit.check.exposed import ExposedModel
-from tritonkit.check.onnx_model import Arrays
+from tritonkit.check.onnx_model import Arrays, as_text
 from tritonkit.check.tolerance import TOLERANCES, compare
 from tritonkit.errors import ModelError
 from tritonkit.export.batch_node import Weights, label, slots
@@ -32,18 +32,18 @@ class Oracle:
 
     def __init__(self, path: Path, examples: Sequence[Arrays]) -> None:
         """ModelError if the model cannot be run, or gives another answer each time."""
-        with ExposedModel(path) as exposed:
-            self.graph: onnx.GraphProto = exposed.graph
-            self._weights = Weights(self.graph, path.parent)
-            self._kinds = _kinds(self.graph)
-            self._parts = {
-                name: [_text(example[name]) for example in examples] for name in _inputs(self.graph)
-            }
-            self.batch = len(next(iter(examples[0].values())))
-            self.count = len(examples)
-            for values in exposed.values([*examples, examples[0]]):
-                for name in [name for name in exposed.tensors if name in values[0]]:
-                    self._keep(name, [value[name] for value in values])
+        exposed = ExposedModel(path)
+        self.graph: onnx.GraphProto = exposed.graph
+        self._weights = Weights(self.graph, path.parent)
+        self._kinds = _kinds(self.graph)
+        self._parts = {
+            name: [as_text(example[name]) for example in examples] for name in _inputs(self.graph)
+        }
+        self.batch = len(next(iter(examples[0].values())))
+        self.count = len(examples)
+        for values in exposed.values([*examples, examples[0]]):
+            for name in [name for name in exposed.tensors if name in values[0]]:
+                self._keep(name, [value[name] for value in values])
 
     def kind(self, name: str) -> Kind:
         """What the tensor depends on."""
@@ -79,16 +79,6 @@ class Oracle:
                     "a model to batch must not draw random numbers"
                 )
         self._parts[name] = parts[:1] if constant else parts
-
-
-def _text(array: np.ndarray) -> np.ndarray:
-    """Strings as ONNX Runtime gives them: str, where payloads may have bytes."""
-    if array.dtype.kind not in "OSU":
-        return array
-    texts = [
-        t.decode(errors="surrogateescape") if isinstance(t, bytes) else str(t) for t in array.flat
-    ]
-    return np.array(texts, dtype=object).reshape(array.shape)
 
 
 def _inputs(graph: onnx.GraphProto) -> list[str]:

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
 
-from tritonkit.errors import ModelError, RepositoryError
-from tritonkit.signature import DataType, ModelSignature, TensorSpec
+from tritonkit.errors import RepositoryError
+from tritonkit.repository.execution import Execution, execution_refusals
+from tritonkit.repository.scheduling import (
+    INT32_MOST,
+    DynamicBatching,
+    SequenceBatching,
+    dynamic_refusals,
+    sequence_refusals,
+)
+from tritonkit.repository.tensors import ConfigTensor, tensor_refusals
+from tritonkit.repository.warmup import WarmUp, warmup_refusals
+
+__all__ = [
+    "BACKEND",
+    "ConfigTensor",
+    "DynamicBatching",
+    "ModelConfig",
+    "SequenceBatching",
+    "VersionPolicy",
+    "require_model_name",
+]
 
 BACKEND = "onnxruntime"
 
+VersionPolicy = int | tuple[int, ...] | Literal["all"]
+"""Which versions are served: so many of the newest, exactly these, or all."""
+
 _LEAST = {"max_batch_size": 0, "instances": 1, "intra_op_threads": 1, "inter_op_threads": 1}
-_MOST = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class ConfigTensor:
-    """One input or output as config.pbtxt states it.
-
-    dims: -1 where dynamic; without the batch dimension if the model's max_batch_size is > 0.
-    """
-
-    name: str
-    dtype: DataType
-    dims: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class DynamicBatching:
-    """The dynamic_batching block.
-
-    max_queue_delay_us: how long the oldest request may wait for company; 0 sends at once what
-    is queued. preferred_batch_sizes: NVIDIA advises none for ONNX models, so none by default.
-    """
-
-    max_queue_delay_us: int = 0
-    preferred_batch_sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,15 @@ class ModelConfig:
     """A model's configuration. All inputs and outputs are written, always: with them Triton
     skips auto-complete, which could otherwise switch batching on by itself.
 
+    inputs, outputs: without what a sequence scheduler fills in or keeps by itself.
     max_batch_size: rows; 0 means that the model cannot be batched.
-    dynamic_batching: None means no scheduler, so that no two requests ever share a run.
+    instances: on each of the devices of `execution`.
     intra_op_threads, inter_op_threads: of each of the `instances` sessions.
-    warmup_batch_sizes: rows of the runs that Triton makes before it reports ready.
+    dynamic_batching, sequence_batching: one of them or none; without a scheduler no two requests
+    ever share a run.
+    warmup: the runs that Triton makes before it reports ready.
+    response_cache: answer from the server's cache, if it is started with one.
+    version_policy: None is Triton's default, the newest version.
     base: the text of the config.pbtxt that this was read from. What the fields above do not
     name is kept as it stands there.
     """
@@ -58,70 +62,51 @@ class ModelConfig:
     intra_op_threads: int = 1
     inter_op_threads: int = 1
     dynamic_batching: DynamicBatching | None = None
-    warmup_batch_sizes: tuple[int, ...] = ()
+    sequence_batching: SequenceBatching | None = None
+    execution: Execution = field(default_factory=Execution)
+    warmup: tuple[WarmUp, ...] = ()
+    response_cache: bool = False
+    version_policy: VersionPolicy | None = None
     base: str = ""
 
     def __post_init__(self) -> None:
-        def refuse(what: str) -> None:
-            raise RepositoryError(f"model '{self.name}': {what}")
+        require_model_name(self.name)
+        for refusal in self._refusals():
+            raise RepositoryError(f"model '{self.name}': {refusal}")
 
-        if not self.name.isprintable():  # what UTF-8 cannot say is not printable either
-            raise RepositoryError(f"model {self.name!a}: a model name must be printable")
-        if not self.name or "/" in self.name or self.name.startswith("."):
-            refuse("a model name must be a plain folder name")
-        for field, least in _LEAST.items():
-            if not least <= getattr(self, field) <= _MOST:
-                refuse(f"{field} is {getattr(self, field)}; it must be {least} to {_MOST}")
-        batching = self.dynamic_batching
-        if batching is not None:
-            if self.max_batch_size < 1:
-                refuse("dynamic batching needs a max_batch_size of 1 or more")
-            delay = batching.max_queue_delay_us
-            if not 0 <= delay <= _MOST:
-                refuse(f"max_queue_delay_us is {delay}; it must be 0 to {_MOST}")
-            for size in batching.preferred_batch_sizes:
-                if not 1 <= size <= self.max_batch_size:
-                    refuse(f"preferred batch size {size} is not in 1..{self.max_batch_size}")
-        for size in self.warmup_batch_sizes:
-            if not 1 <= size <= max(1, self.max_batch_size):
-                refuse(f"warm-up batch size {size} is not in 1..{max(1, self.max_batch_size)}")
+    def _refusals(self) -> Iterator[str]:
+        for what, least in _LEAST.items():
+            if not least <= getattr(self, what) <= INT32_MOST:
+                yield f"{what} is {getattr(self, what)}; it must be {least} to {INT32_MOST}"
+        yield from tensor_refusals(self.inputs, self.outputs, self.max_batch_size)
+        yield from execution_refusals(self.execution)
+        if self.dynamic_batching is not None:
+            yield from dynamic_refusals(self.dynamic_batching, self.max_batch_size)
+        if self.sequence_batching is not None:
+            yield from sequence_refusals(self.sequence_batching, self.max_batch_size)
+            yield from self._sequence_refusals(self.sequence_batching)
+        yield from warmup_refusals(self.warmup, self.max_batch_size)
+        policy = self.version_policy
+        numbers = policy if isinstance(policy, tuple) else ()
+        if isinstance(policy, int) and not 1 <= policy < 2**32:
+            yield f"the version policy serves the newest {policy}; it must be 1 or more"
+        if policy == () or any(not 1 <= number < 2**63 for number in numbers):
+            yield f"the version policy serves {list(numbers)}; name one version or more"
 
-
-def config_for(
-    name: str,
-    signature: ModelSignature,
-    *,
-    max_batch_size: int,
-    instances: int,
-    intra_op_threads: int,
-    dynamic_batching: DynamicBatching | None,
-) -> ModelConfig:
-    """The config of a model with this signature, warmed up at batch 1, half way and at the most.
-
-    ModelError if max_batch_size > 0 and a tensor has no leading dynamic dimension.
-    """
-    if max_batch_size > 0:
-        signature.require_batch_axis(f"model '{name}'")
-    batched = max_batch_size > 0
-    return ModelConfig(
-        name=name,
-        inputs=tuple(_config_tensor(name, t, batched) for t in signature.inputs),
-        outputs=tuple(_config_tensor(name, t, batched) for t in signature.outputs),
-        max_batch_size=max_batch_size,
-        instances=instances,
-        intra_op_threads=intra_op_threads,
-        dynamic_batching=dynamic_batching,
-        warmup_batch_sizes=tuple(sorted({1, max(1, max_batch_size // 2), max(1, max_batch_size)})),
-    )
+    def _sequence_refusals(self, batching: SequenceBatching) -> Iterator[str]:
+        if self.dynamic_batching is not None:
+            yield "dynamic batching and sequence batching exclude each other; a model has one"
+        if self.response_cache:
+            yield "the response cache does not work with sequence batching; leave one out"
+        named = {tensor.name for tensor in self.inputs}
+        for name in (*(c.input for c in batching.controls), *(s.input for s in batching.states)):
+            if name in named:
+                yield f"'{name}' is filled in by the sequence batching, so it is no input"
 
 
-def _config_tensor(model: str, tensor: TensorSpec, batched: bool) -> ConfigTensor:
-    dims = tensor.shape[1:] if batched else tensor.shape
-    if not batched and not dims:
-        raise ModelError(
-            f"model '{model}': tensor {tensor} is a scalar, which Triton cannot serve; "
-            "give it a dimension of 1"
-        )
-    return ConfigTensor(
-        tensor.name, tensor.dtype, tuple(d if isinstance(d, int) else -1 for d in dims)
-    )
+def require_model_name(name: str) -> None:
+    """RepositoryError unless `name` is that of one visible folder."""
+    if not name.isprintable():  # what UTF-8 cannot say is not printable either
+        raise RepositoryError(f"model {name!a}: a model name must be printable")
+    if not name or "/" in name or name.startswith("."):
+        raise RepositoryError(f"model '{name}': a model name must be a plain folder name")

@@ -10,12 +10,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from tritonkit.errors import RepositoryError
 from tritonkit.payloads import PAYLOADS
 from tritonkit.repository import pbtxt
-from tritonkit.repository.config import ModelConfig
+from tritonkit.repository.config import ModelConfig, VersionPolicy
 
 CONFIG = "config.pbtxt"
 MODEL = "model.onnx"
@@ -31,17 +32,24 @@ def model_names(repository: Path) -> list[str]:
     return sorted(p.parent.name for p in repository.glob(f"*/{CONFIG}"))
 
 
-def read_config(repository: Path, model: str) -> ModelConfig:
-    """The config of one model. RepositoryError if it is unknown or cannot be used."""
+def read_text(repository: Path, model: str) -> tuple[Path, str]:
+    """The config.pbtxt of one model, and what is in it. RepositoryError if there is no such model,
+    or if that is no text.
+    """
     names = model_names(repository)
     if model not in names:
         known = ", ".join(names) or "no models"
         raise RepositoryError(f"no model '{model}' in {repository} (it has {known})")
     path = repository / model / CONFIG
     try:
-        text = path.read_text(encoding="utf-8")
+        return path, path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RepositoryError(f"{path}: not a text file; write it as protobuf text") from error
+
+
+def read_config(repository: Path, model: str) -> ModelConfig:
+    """The config of one model. RepositoryError if it is unknown or cannot be used."""
+    path, text = read_text(repository, model)
     config = pbtxt.decode(text, str(path), model)
     if config.name != model:
         raise RepositoryError(
@@ -50,15 +58,45 @@ def read_config(repository: Path, model: str) -> ModelConfig:
     return config
 
 
+def is_ensemble(repository: Path, model: str) -> bool:
+    """Whether there is such an entry, and it is an ensemble, which has no model file."""
+    if not (repository / model / CONFIG).is_file():
+        return False
+    path, text = read_text(repository, model)
+    return pbtxt.is_ensemble(pbtxt.parse(text, str(path)))
+
+
 def versions(repository: Path, model: str) -> list[int]:
     """The version numbers that a model has on disk, ascending."""
     folder = repository / model
     return sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdigit())
 
 
+def served_versions(repository: Path, config: ModelConfig) -> list[int]:
+    """Of the versions that a model has on disk, those that its config lets Triton serve."""
+    found = versions(repository, config.name)
+    policy = config.version_policy
+    if policy == "all":
+        return found
+    if isinstance(policy, tuple):
+        return [version for version in found if version in policy]
+    return found[-(policy or 1) :]
+
+
 def model_file(repository: Path, model: str) -> Path:
-    """The ONNX file of the newest version. RepositoryError if its weights are not there."""
-    for version in reversed(versions(repository, model)):
+    """The ONNX file of the newest version, of those that the config names where it names some.
+
+    RepositoryError if its weights are not there, or if it names none that is there.
+    """
+    policy = read_config(repository, model).version_policy
+    found = versions(repository, model)
+    allowed = [v for v in found if v in policy] if isinstance(policy, tuple) else found
+    if found and not allowed:
+        raise RepositoryError(
+            f"{repository / model}: its version policy serves {policy}, but there are "
+            f"{found}; package one of the versions that it serves, or change the policy"
+        )
+    for version in reversed(allowed):
         path = repository / model / str(version) / MODEL
         if path.is_dir():  # external data: a folder of that name holds model.onnx and its data
             path = path / MODEL
@@ -73,26 +111,54 @@ def model_file(repository: Path, model: str) -> Path:
 def write_model(
     repository: Path,
     config: ModelConfig,
-    files: Mapping[str, Path],
+    files: Mapping[str, Path | bytes],
     *,
     version: int | None = None,
     payloads: Path | None = None,
+    keep_payloads: bool = True,
+    beside: Mapping[str, Path | bytes] | None = None,
 ) -> Path:
     """Write one version of a model and its config; returns the version's folder.
 
-    files: what goes into the version folder, by its place there; one is `model.onnx`.
+    files: what goes into the version folder, by its place there; one is `model.onnx`. A Path is
+    copied, bytes are written.
     version: None takes the next free number; a number that exists is replaced.
-    payloads: real inputs for load tests, kept beside the versions.
+    payloads: real inputs for load tests, kept beside the versions; without new ones those that
+    are there stay, if keep_payloads. beside: what else lies there, by its place.
     """
-    folder = repository / config.name
-    text = pbtxt.encode(config)
-    with _made(folder), tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as name:
-        target = folder / str(version or max(versions(repository, config.name), default=0) + 1)
-        work = Path(name)
-        for place, file in files.items():
-            copy = work / "version" / place
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
+    return write_entry(
+        repository,
+        config.name,
+        pbtxt.encode(config),
+        files,
+        version=version,
+        payloads=payloads,
+        keep_payloads=keep_payloads,
+        beside=beside or {},
+    )
+
+
+def write_entry(
+    repository: Path,
+    name: str,
+    text: str,
+    files: Mapping[str, Path | bytes],
+    *,
+    version: int | None,
+    payloads: Path | None = None,
+    keep_payloads: bool = True,
+    beside: Mapping[str, Path | bytes],
+) -> Path:
+    """As write_model, with the text of the config; an ensemble's version has no files."""
+    folder = repository / name
+    with _made(folder), tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
+        target = folder / str(version or max(versions(repository, name), default=0) + 1)
+        work = Path(temporary)
+        (work / "version").mkdir()
+        for place, content in files.items():
+            _put(content, work / "version" / place)
+        for place, content in beside.items():
+            _put(content, work / "beside" / place)
         (work / CONFIG).write_text(text, encoding="utf-8")
         if payloads is not None:
             shutil.copyfile(payloads, work / PAYLOADS)
@@ -104,10 +170,23 @@ def write_model(
             if (work / "replaced").exists():
                 (work / "replaced").rename(target)
             raise
-        for name in (PAYLOADS, CONFIG):
-            if (work / name).exists():
-                (work / name).replace(folder / name)
+        for place in beside:
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            (work / "beside" / place).replace(folder / place)
+        if payloads is not None:
+            (work / PAYLOADS).replace(folder / PAYLOADS)
+        elif not keep_payloads:
+            (folder / PAYLOADS).unlink(missing_ok=True)
+        (work / CONFIG).replace(folder / CONFIG)
     return target
+
+
+def _put(content: Path | bytes, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, Path):
+        shutil.copyfile(content, target)
+    else:
+        target.write_bytes(content)
 
 
 @contextmanager
@@ -123,16 +202,29 @@ def _made(folder: Path) -> Iterator[None]:
                 path.rmdir()
 
 
-def write_variant(repository: Path, model: str, config: ModelConfig, target: Path) -> None:
-    """A repository at `target` with the newest version of one model under another config.
+def write_variant(
+    repository: Path,
+    model: str,
+    config: ModelConfig,
+    target: Path,
+    *,
+    every_version: bool = False,
+) -> None:
+    """A repository at `target` with one model under another config.
 
-    The version's files, and what else lies in the model's folder (labels), are linked, not copied.
+    It has the newest version that is served, or with every_version all of those; the policy has
+    done its work then and is not written. The version's files, and what else lies in the model's
+    folder (labels), are linked, not copied.
     """
     source = model_file(repository, model)
-    version = next(p for p in source.parents if p.parent == repository / model)
+    newest = next(p for p in source.parents if p.parent == repository / model)
+    served = served_versions(repository, config) if every_version else []
+    names = {newest.name, *map(str, served)}
     folder = target / model
     folder.mkdir(parents=True)
     for entry in (repository / model).iterdir():
-        if entry == version or not (entry.name == CONFIG or entry.name.isdigit()):
+        if entry.name in names or not (entry.name == CONFIG or entry.name.isdigit()):
             (folder / entry.name).symlink_to(entry.resolve())
-    (folder / CONFIG).write_text(pbtxt.encode(config), encoding="utf-8")
+    policy: VersionPolicy | None = "all" if len(names) > 1 else None
+    text = pbtxt.encode(replace(config, version_policy=policy))
+    (folder / CONFIG).write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from tritonkit.errors import InputError
 from tritonkit.repository.config import ConfigTensor, DynamicBatching, ModelConfig
 from tritonkit.repository.layout import read_config, write_model
 from tritonkit.repository.pbtxt import decode, encode
+from tritonkit.repository.warmup import synthetic_warmup
 from tritonkit.server.baseline import OrtBaseline
 from tritonkit.server.embedded import EmbeddedTriton
 from tritonkit.signature import data_type
@@ -22,7 +23,7 @@ PACKAGED = ModelConfig(
     intra_op_threads=7,
     instances=7,
     dynamic_batching=DynamicBatching(300, (4,)),
-    warmup_batch_sizes=(1, 8),
+    warmup=synthetic_warmup((ConfigTensor("x", FP32, (4,)),), (1, 8)),
 )
 
 
@@ -67,7 +68,7 @@ def test_unbatched_text():
 @pytest.mark.parametrize("size", [0, 1])
 def test_nothing_to_batch(size):
     """A model that takes no two rows at a time is refused with the remedy."""
-    config = replace(PACKAGED, max_batch_size=size, dynamic_batching=None, warmup_batch_sizes=())
+    config = replace(PACKAGED, max_batch_size=size, dynamic_batching=None, warmup=())
     with pytest.raises(
         InputError, match=f"^model 'm' has max_batch_size {size}, .* --max-batch-size 2 or more$"
     ):

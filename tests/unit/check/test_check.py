@@ -44,7 +44,8 @@ LEAKS = {
         """(float[batch,4] x) => (float[batch,4] y)
         { last = Constant<value_ints=[-1]>() end = Constant<value_ints=[9223372036854775807]>()
           zero = Constant<value_ints=[0]>() [leak] head = Slice(x, last, end, zero)
-          [leak_too] rest = Slice(x, zero, last, zero) r = Concat<axis=0>(head, rest) y = Add(x, r) }""",
+          [leak_too] rest = Slice(x, zero, last, zero)
+          r = Concat<axis=0>(head, rest) y = Add(x, r) }""",
         ("neighbour", "leak"),
     ),
     "a scale of quantisation for the whole batch": (

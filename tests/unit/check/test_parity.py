@@ -108,7 +108,7 @@ def test_batch_that_does_not_run(onnx_file):
     """A model that runs at one batch size and fails at the next is a failed check."""
     graph = """(float[batch,4] x) => (float[batch,2,2] y)
         <int64[3] s = {1, 2, 2}> { y = Reshape(x, s) }"""
-    with pytest.raises(CheckFailedError, match=r"at a batch of 2 is not that of numpy: ONNX Runtime fails on x\[2, 4\]"):
+    with pytest.raises(CheckFailedError, match=r"batch of 2 .* ONNX Runtime fails on x\[2, 4\]"):
         check_parity(
             OnnxModel(onnx_file(graph)),
             X,

@@ -1,17 +1,26 @@
-"""ModelConfig: what it refuses, and what is made of a signature."""
+"""ModelConfig: what it refuses, and the healthy twin of it that it takes."""
 
 from dataclasses import replace
 
 import pytest
 
-from tritonkit.errors import ModelError, RepositoryError
-from tritonkit.repository.config import (
-    ConfigTensor,
-    DynamicBatching,
-    ModelConfig,
-    config_for,
+from tritonkit.errors import RepositoryError
+from tritonkit.repository.config import ConfigTensor, DynamicBatching, ModelConfig
+from tritonkit.repository.execution import Accelerator, Execution, InstanceKind
+from tritonkit.repository.scheduling import (
+    Control,
+    ControlKind,
+    Direct,
+    InitialState,
+    Oldest,
+    Priorities,
+    QueuePolicy,
+    SequenceBatching,
+    StateTensor,
+    TimeoutAction,
 )
-from tritonkit.signature import ModelSignature, TensorSpec, data_type
+from tritonkit.repository.warmup import WarmUp, WarmUpInput
+from tritonkit.signature import data_type
 
 FP32 = data_type("FP32")
 GOOD = ModelConfig(
@@ -96,84 +105,221 @@ def test_preferred_size_out_of_range(size):
         replace(GOOD, dynamic_batching=DynamicBatching(0, (4, size)))
 
 
-@pytest.mark.parametrize(("most", "size"), [(8, 0), (8, 9), (0, 2)])
-def test_warmup_size_out_of_range(most, size):
-    """A warm-up with more rows than the model takes is refused."""
-    with pytest.raises(
-        RepositoryError, match=f"^model 'm': warm-up batch size {size} is not in 1..{max(1, most)}$"
-    ):
-        replace(GOOD, max_batch_size=most, warmup_batch_sizes=(1, size))
-
-
 def test_no_preferred_sizes_unless_asked():
     """Dynamic batching by itself waits for no time and no size."""
     assert DynamicBatching() == DynamicBatching(0, ())
 
 
-def made(signature: ModelSignature, max_batch_size: int) -> ModelConfig:
-    """config_for with everything else fixed."""
-    return config_for(
-        "m",
-        signature,
-        max_batch_size=max_batch_size,
-        instances=2,
-        intra_op_threads=3,
-        dynamic_batching=None,
-    )
+INT32 = data_type("INT32")
+BOOL = data_type("BOOL")
+STATE = StateTensor("h", "h_next", FP32, (2, -1), InitialState("zeros", (2, 3)))
+CONTROL = Control(ControlKind.START, "start", BOOL)
+SEQUENCES = SequenceBatching(Oldest(4, (8,), 100), 7, (CONTROL,), (STATE,))
+LATE = QueuePolicy(default_timeout_us=5, timeout_action=TimeoutAction.DELAY)
 
 
-BATCHED = ModelSignature(
-    (
-        TensorSpec("ids", data_type("INT64"), ("batch", "sequence")),
-        TensorSpec("x", FP32, ("b", 4)),
+def sequence(**changed: object) -> dict[str, object]:
+    """The field of a stateful model whose sequences differ in this."""
+    return {"sequence_batching": replace(SEQUENCES, **changed)}
+
+
+def dynamic(**changed: object) -> dict[str, object]:
+    """The field of a model with this dynamic batching."""
+    return {"dynamic_batching": DynamicBatching(**changed)}
+
+
+REFUSED = {
+    "both schedulers": (
+        {**dynamic(), **sequence()},
+        "dynamic batching and sequence batching exclude each other",
     ),
-    (TensorSpec("y", FP32, ("batch",)), TensorSpec("z", FP32, ("batch", 2, 3))),
-)
+    "cached sequences": (
+        {"response_cache": True, **sequence()},
+        "the response cache does not work with sequence batching",
+    ),
+    "default above the levels": (
+        dynamic(priorities=Priorities(2, 3)),
+        "the default priority is 3; it must be 1 to 2",
+    ),
+    "no default level": (
+        dynamic(priorities=Priorities(2, 0)),
+        "the default priority is 0; it must be 1 to 2",
+    ),
+    "no levels": (dynamic(priorities=Priorities(0, 0)), "priority levels is 0; it must be 1 to"),
+    "policy of no level": (
+        dynamic(priorities=Priorities(2, 1, {3: QueuePolicy()})),
+        "there is a queue policy for priority 3; it must be 1 to 2",
+    ),
+    "ordered levels": (
+        dynamic(preserve_ordering=True, priorities=Priorities(2, 1)),
+        "preserve_ordering and several priority levels exclude each other",
+    ),
+    "ordered but delayed": (
+        dynamic(preserve_ordering=True, queue=LATE),
+        "preserve_ordering and the timeout action DELAY exclude each other",
+    ),
+    "ordered but one level delayed": (
+        dynamic(preserve_ordering=True, priorities=Priorities(1, 1, {1: LATE})),
+        "preserve_ordering and the timeout action DELAY exclude each other",
+    ),
+    "queue too long": (dynamic(queue=QueuePolicy(2**32)), "max_queue_size is 4294967296; it must"),
+    "negative timeout": (
+        dynamic(priorities=Priorities(1, 1, {1: QueuePolicy(0, -1)})),
+        "default_timeout_us of priority 1 is -1; it must be 0 to",
+    ),
+    "gpus of the cpu": (
+        {"execution": Execution(gpus=(0,))},
+        "instances of KIND_CPU have no gpus, but [0] are given",
+    ),
+    "negative gpu": (
+        {"execution": Execution(InstanceKind.GPU, (-1,))},
+        "-1 is no id of a GPU",
+    ),
+    "unknown accelerator": (
+        {"execution": Execution(accelerators=(Accelerator("rocket"),))},
+        "there is no execution accelerator 'rocket'",
+    ),
+    "accelerator twice": (
+        {"execution": Execution(accelerators=(Accelerator("cuda"),) * 2)},
+        "the execution accelerator 'cuda' is there twice",
+    ),
+    "unknown parameter": (
+        {"execution": Execution(accelerators=(Accelerator("tensorrt", {"speed": "1"}),))},
+        "tensorrt has no parameter 'speed'",
+    ),
+    "unknown precision": (
+        {"execution": Execution(accelerators=(Accelerator("tensorrt", {"precision_mode": "x"}),))},
+        "precision_mode is 'x'; it must be one of FP32, FP16, BF16, INT8",
+    ),
+    "warm-up of no row": (
+        {"warmup": (WarmUp("w", 0, {}),)},
+        "warm-up batch size 0 is not in 1..8",
+    ),
+    "warm-up of too many": (
+        {"warmup": (WarmUp("w", 9, {}),)},
+        "warm-up batch size 9 is not in 1..8",
+    ),
+    "warm-up of batches that are none": (
+        {"max_batch_size": 0, "warmup": (WarmUp("w", 2, {}),)},
+        "warm-up batch size 2 is not in 1..1",
+    ),
+    "dynamic warm-up": (
+        {"warmup": (WarmUp("w", 1, {"x": WarmUpInput(FP32, (-1,))}),)},
+        "warm-up input 'x' has dims [-1]; give all sizes",
+    ),
+    "no newest version": ({"version_policy": 0}, "the version policy serves the newest 0"),
+    "no version": ({"version_policy": ()}, "the version policy serves []"),
+    "version 0": ({"version_policy": (1, 0)}, "the version policy serves [1, 0]"),
+    "empty dims": (
+        {"max_batch_size": 0, "outputs": (ConfigTensor("y", FP32, ()),)},
+        "tensor 'y' has no dims; give it dims [1]",
+    ),
+    "a dimension of 0": (
+        {"inputs": (ConfigTensor("x", FP32, (0,)),)},
+        "tensor 'x' has a dimension of 0",
+    ),
+    "candidates of no number": (
+        sequence(strategy=Oldest(-1)),
+        "max_candidate_sequences is -1",
+    ),
+    "sequences preferred too large": (
+        sequence(strategy=Oldest(0, (9,))),
+        "preferred batch size 9 is not in 1..8",
+    ),
+    "slots above all": (
+        sequence(strategy=Direct(0, 1.5)),
+        "minimum_slot_utilization is 1.5; it must be 0 to 1",
+    ),
+    "same control twice": (
+        sequence(controls=(CONTROL, replace(CONTROL, input="other"))),
+        "'start' is there twice as control",
+    ),
+    "one input for two controls": (
+        sequence(controls=(CONTROL, Control(ControlKind.END, "start", BOOL))),
+        "'start' is there twice as input of a control or state",
+    ),
+    "state and control in one": (
+        sequence(states=(replace(STATE, input="start"),)),
+        "'start' is there twice as input of a control or state",
+    ),
+    "state output twice": (
+        sequence(states=(STATE, replace(STATE, input="c"))),
+        "'h_next' is there twice as output of a state",
+    ),
+    "control of a wrong type": (
+        sequence(controls=(replace(CONTROL, dtype=data_type("INT64")),)),
+        "control 'start' (start) is INT64; it must be one of INT32, FP32, BOOL",
+    ),
+    "corrid of a wrong type": (
+        sequence(controls=(Control(ControlKind.CORRID, "id", FP32),)),
+        "control 'corrid' (id) is FP32; it must be one of UINT64,",
+    ),
+    "control among the inputs": (
+        sequence(controls=(replace(CONTROL, input="x"),)),
+        "'x' is filled in by the sequence batching, so it is no input",
+    ),
+    "state among the inputs": (
+        sequence(states=(replace(STATE, input="x"),)),
+        "'x' is filled in by the sequence batching, so it is no input",
+    ),
+    "dynamic initial state": (
+        sequence(states=(replace(STATE, initial=InitialState("i", (2, -1))),)),
+        "the initial state of 'h' has dims [2, -1]; the state has [2, -1]",
+    ),
+    "initial state of another size": (
+        sequence(states=(replace(STATE, initial=InitialState("i", (3, 3))),)),
+        "the initial state of 'h' has dims [3, 3]; the state has [2, -1]",
+    ),
+    "nameless initial state": (
+        sequence(states=(replace(STATE, initial=InitialState("", (2, 3))),)),
+        "the initial state of 'h' must have a name",
+    ),
+    "growable in two buffers": (
+        sequence(states=(replace(STATE, growable=True),)),
+        "state 'h': growable memory needs one buffer for input and output",
+    ),
+}
 
 
-def test_tensors_of_a_batched_model():
-    """All tensors are there in order, without their batch axis, dynamic dimensions as -1."""
-    config = made(BATCHED, 8)
-    assert config.inputs == (
-        ConfigTensor("ids", data_type("INT64"), (-1,)),
-        ConfigTensor("x", FP32, (4,)),
-    )
-    assert config.outputs == (ConfigTensor("y", FP32, ()), ConfigTensor("z", FP32, (2, 3)))
-    assert (config.instances, config.intra_op_threads) == (2, 3)
+@pytest.mark.parametrize(("fields", "words"), REFUSED.values(), ids=REFUSED)
+def test_refused(fields, words):
+    """What Triton would not take is refused, in one line that names the model."""
+    with pytest.raises(RepositoryError) as caught:
+        replace(GOOD, **fields)
+    message = str(caught.value)
+    assert message.startswith(f"model 'm': {words}")
+    assert "\n" not in message
 
 
-def test_tensors_of_an_unbatched_model():
-    """With a max_batch_size of 0 the first dimension is a dimension like the others."""
-    assert [t.dims for t in made(BATCHED, 0).inputs] == [(-1, -1), (-1, 4)]
+TAKEN = {
+    "one policy": dynamic(queue=LATE),
+    "levels": dynamic(priorities=Priorities(2, 2, {1: LATE, 2: QueuePolicy(1)}), queue=LATE),
+    "ordered": dynamic(
+        preserve_ordering=True, queue=QueuePolicy(3, 5), priorities=Priorities(1, 1)
+    ),
+    "sequences": sequence(),
+    "direct sequences": sequence(strategy=Direct(5, 0.5)),
+    "growable": sequence(states=(replace(STATE, same_buffer=True, growable=True),)),
+    "gpus": {"execution": Execution(InstanceKind.GPU, (0, 1))},
+    "gpu or not": {"execution": Execution(InstanceKind.AUTO, (0,))},
+    "tensorrt": {
+        "execution": Execution(
+            InstanceKind.GPU,
+            accelerators=(
+                Accelerator("tensorrt", {"precision_mode": "FP16", "trt_dla_enable": "1"}),
+                Accelerator("cuda"),
+            ),
+        )
+    },
+    "warm-up of the most": {"warmup": (WarmUp("w", 8, {"x": WarmUpInput(FP32, (4,))}),)},
+    "cache": {"response_cache": True, **dynamic()},
+    "versions": {"version_policy": (3, 1)},
+    "newest versions": {"version_policy": 2},
+    "a batch and no more": {"outputs": (ConfigTensor("y", FP32, ()),)},
+}
 
 
-@pytest.mark.parametrize(
-    ("most", "sizes"), [(0, (1,)), (1, (1,)), (2, (1, 2)), (3, (1, 3)), (32, (1, 16, 32))]
-)
-def test_warmup_sizes(most, sizes):
-    """A model is warmed up with one row, half the most and the most."""
-    assert made(BATCHED, most).warmup_batch_sizes == sizes
-
-
-def test_no_batch_axis():
-    """A tensor without a batch axis is named, with the remedy."""
-    signature = ModelSignature(
-        (TensorSpec("x", FP32, ("batch", 4)),), (TensorSpec("y", FP32, (1, 4)),)
-    )
-    with pytest.raises(
-        ModelError, match=r"^model 'm': tensor y:FP32\[1,4\] has no batch axis .*; export the model"
-    ):
-        made(signature, 8)
-
-
-def test_no_batch_axis_needed():
-    """Without batching a model needs no batch axis."""
-    signature = ModelSignature((TensorSpec("x", FP32, (1, 4)),), (TensorSpec("y", FP32, (1, 4)),))
-    assert made(signature, 0).outputs[0].dims == (1, 4)
-
-
-def test_scalar():
-    """A scalar, which Triton has not, is named with the remedy."""
-    signature = ModelSignature((TensorSpec("x", FP32, (4,)),), (TensorSpec("y", FP32, ()),))
-    with pytest.raises(ModelError, match=r"tensor y:FP32\[\] is a scalar, which Triton cannot"):
-        made(signature, 0)
+@pytest.mark.parametrize("fields", TAKEN.values(), ids=TAKEN)
+def test_taken(fields):
+    """The healthy twin of what is refused is taken."""
+    assert replace(GOOD, **fields) != GOOD

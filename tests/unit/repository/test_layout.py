@@ -10,6 +10,7 @@ from tritonkit.errors import RepositoryError
 from tritonkit.repository import layout
 from tritonkit.repository.config import ConfigTensor, DynamicBatching, ModelConfig
 from tritonkit.repository.layout import (
+    is_ensemble,
     model_file,
     model_names,
     read_config,
@@ -289,3 +290,97 @@ def test_variant_keeps_labels(tmp_path, repository):
     write_variant(repository, "m", CONFIG, tmp_path / "variant")
     assert (tmp_path / "variant" / "m" / "labels.txt").read_text() == "cat\ndog\n"
     assert not (tmp_path / "variant" / "m" / "config.pbtxt").is_symlink()
+
+
+def with_versions(tmp_path, repository, *numbers, **changed):
+    """The model m with these versions too, each file saying its number, and a changed config."""
+    for number in numbers:
+        files = given(tmp_path / "in", model=f"number {number}")
+        write_model(repository, replace(CONFIG, **changed), files, version=number)
+    return read_config(repository, "m")
+
+
+def test_file_of_a_served_version(tmp_path, repository):
+    """Where the policy names versions, the model's file is that of the newest of them."""
+    with_versions(tmp_path, repository, 3, 7, version_policy=(1, 3))
+    assert model_file(repository, "m").read_text() == "number 3"
+
+
+def test_no_served_version(tmp_path, repository):
+    """A policy that names no version that is there is refused with those that are."""
+    with_versions(tmp_path, repository, 3, version_policy=(5,))
+    with pytest.raises(
+        RepositoryError, match=r"m: its version policy serves \(5,\), but there are"
+    ):
+        model_file(repository, "m")
+
+
+def test_variant_of_a_specific_version(tmp_path, repository):
+    """A variant has the newest version that is served, and a policy that serves it."""
+    config = with_versions(tmp_path, repository, 3, 7, version_policy=(1, 3))
+    write_variant(repository, "m", config, tmp_path / "variant")
+    assert versions(tmp_path / "variant", "m") == [3]
+    assert read_config(tmp_path / "variant", "m").version_policy is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "served"), [("all", [1, 3, 7]), (2, [3, 7]), (None, [7]), ((1, 3, 9), [1, 3])]
+)
+def test_variant_of_every_version(tmp_path, repository, policy, served):
+    """On request a variant has all versions that are served, and serves them all."""
+    config = with_versions(tmp_path, repository, 3, 7, version_policy=policy)
+    write_variant(repository, "m", config, tmp_path / "variant", every_version=True)
+    assert versions(tmp_path / "variant", "m") == served
+    wanted = "all" if len(served) > 1 else None
+    assert read_config(tmp_path / "variant", "m").version_policy == wanted
+
+
+def test_beside(tmp_path, repository):
+    """What lies beside the versions is written to its place, and what else is there stays."""
+    (repository / "m" / "notes.txt").write_text("ours")
+    write_model(
+        repository,
+        CONFIG,
+        given(tmp_path / "in", model="two"),
+        beside={"warmup/x": b"new", "labels.txt": b"cat"},
+    )
+    found = tree(repository / "m")
+    found.pop("config.pbtxt")
+    assert found == {
+        "1/model.onnx": "one",
+        "2/model.onnx": "two",
+        "warmup/x": "new",
+        "labels.txt": "cat",
+        "notes.txt": "ours",
+    }
+
+
+@pytest.mark.parametrize(("keep", "left"), [(True, ["p"]), (False, [])])
+def test_old_payloads(tmp_path, repository, keep, left):
+    """Without new payloads the old ones stay or go, as is said."""
+    payloads = repository / "m" / "payloads.npz"
+    payloads.write_text("p")
+    files = given(tmp_path / "in", model="two")
+    write_model(repository, CONFIG, files, keep_payloads=keep)
+    assert [p.read_text() for p in (repository / "m").glob("payloads.npz")] == left
+
+
+def test_is_ensemble(repository):
+    """A model is no ensemble, and neither is what is not there."""
+    assert not is_ensemble(repository, "m")
+    assert not is_ensemble(repository, "q")
+    (repository / "e").mkdir()
+    (repository / "e" / "config.pbtxt").write_text('platform: "ensemble"')
+    assert is_ensemble(repository, "e")
+
+
+def test_config_of_an_ensemble(repository):
+    """An ensemble, which has no model of its own, is refused with its steps."""
+    (repository / "e").mkdir()
+    (repository / "e" / "config.pbtxt").write_text(
+        'platform: "ensemble" ensemble_scheduling { step { model_name: "m" } }'
+    )
+    with pytest.raises(
+        RepositoryError, match="an ensemble has no model of its own; give a step: m"
+    ):
+        read_config(repository, "e")
