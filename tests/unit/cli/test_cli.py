@@ -190,15 +190,24 @@ def test_export_not_onnx(refused, work):
 
 
 def test_export_no_batch_axis(refused, saved):
-    """A model without a batch axis is refused by the tensor's name."""
-    words = refused(2, "export", saved("fixed.onnx", FIXED), "-o", "out")
-    assert "tensor x:FP32[1,4] has no batch axis" in words
+    """A model without a batch is refused with the reason: exit code 1."""
+    graph = "(float[points,4] x) => (float[1,4] y) { y = ReduceMax<axes=[0]>(x) }"
+    words = refused(1, "export", saved("points.onnx", graph), "-o", "out")
+    assert "is not batchable" in words and "axis 0 is a set" in words
+
+
+def test_export_fixed_batch(tritonkit, saved, work):
+    """A fixed batch is made dynamic."""
+    done = tritonkit("export", saved("fixed.onnx", FIXED), "-o", "out")
+    assert done.returncode == 0, done.stderr
+    assert "x:FP32[batch,4]" in done.stdout and "its batch was fixed at 1" in done.stdout
 
 
 def test_export_rows_that_feel_each_other(refused, saved):
     """A model whose rows feel each other fails the check: exit code 1."""
     graph = "(float[n,4] x) => (float[n,4] y) { m = ReduceMean<axes=[0]>(x) y = Sub(x, m) }"
-    assert "among copies of itself" in refused(1, "export", saved("mean.onnx", graph), "-o", "out")
+    words = refused(1, "export", saved("mean.onnx", graph), "-o", "out")
+    assert "is unsafe" in words and "(ReduceMean)" in words
 
 
 def test_export_onto_a_file(tritonkit, saved, work):
