@@ -114,7 +114,7 @@ class _Meeting:
     ) -> None:
         self._model, self._rows, self._outputs, self._victims = model, rows, outputs, victims
         self._alone = [model.run(row) for row in victims]
-        self._copies: dict[tuple[int, int], Arrays] = {}
+        self._copies: dict[tuple[int, int], Arrays | None] = {}
         self._felt: dict[tuple[str, str], Felt] = {}
         self._blown_up: dict[str, float] = {}
         self._tried: dict[str, int] = {}
@@ -122,13 +122,7 @@ class _Meeting:
 
     def hold(self, sizes: Sequence[int], budget_s: float) -> Neighbourhood:
         end = time.perf_counter() + budget_s
-        done: list[int] = []
-        for size in sizes:
-            for victim in range(len(self._victims) if size <= max(SMALL_BATCHES) else 1):
-                if not self._meet_copies(victim, size):
-                    break
-            else:
-                done.append(size)
+        done = [size for size in sizes if self._among_copies(0, size) is not None]
         for size, victim, kinds, needed in self._plan(done):
             if needed or (time.perf_counter() < end and not self._felt):
                 self._meet(victim, size, kinds)
@@ -149,8 +143,8 @@ class _Meeting:
     def _plan(self, sizes: Sequence[int]) -> Iterator[tuple[int, int, tuple[Kind, ...], bool]]:
         """(size, victim, kinds that its neighbours take turns in, whether it may not be left out).
 
-        Every kind on its own at the smallest batch with room for two neighbours; all kinds mixed
-        at every size; then the rest.
+        Every kind on its own at the smallest batch with room for two neighbours, and a mixture of
+        kinds at every size; then the rest. NaN is in no mixture: it would hide the others.
         """
         if not sizes:
             return
@@ -160,35 +154,33 @@ class _Meeting:
             yield first, 0, (kind,), True
         for size in sizes:
             for start in range(0, len(plain), max(1, size // 2)):
-                yield (
-                    size,
-                    0,
-                    plain[start:] + plain[:start],
-                    size <= max(SMALL_BATCHES) or not start,
-                )
-            if Kind.NAN in self._kinds:
-                yield size, 0, (Kind.NAN,), True
+                yield size, 0, plain[start:] + plain[:start], start == 0
         for victim in range(len(self._victims)):
             for size in sizes:
                 for kind in self._kinds:
                     if (size, victim) != (first, 0):
                         yield size, victim, (kind,), False
 
-    def _meet_copies(self, victim: int, size: int) -> bool:
-        """The row among copies of itself: against itself alone, and against another such run.
-        False if the batch does not run.
+    def _among_copies(self, victim: int, size: int) -> Arrays | None:
+        """What the row is answered among copies of itself; None if such a batch does not run.
+
+        When it is asked for first, it is judged by the row alone and, if small, by another run.
         """
+        if (victim, size) not in self._copies:
+            self._copies[victim, size] = self._meet_copies(victim, size)
+        return self._copies[victim, size]
+
+    def _meet_copies(self, victim: int, size: int) -> Arrays | None:
         row = self._victims[victim]
         batch = self._rows.batch([row] * size)
         everywhere = tuple(range(size))
         trial = Trial(row, batch, size, everywhere)
         try:
             copies = self._model.run(batch)
-            again = self._model.run(batch)
+            again = self._model.run(batch) if size <= max(SMALL_BATCHES) else copies
         except ModelError as error:
             self._note(Felt("fails", next(iter(self._outputs)), trial, np.inf, str(error)))
-            return False
-        self._copies[victim, size] = copies
+            return None
         for name, axis in self._outputs.items():
             got = copies[name]
             if axis is None or got.ndim <= axis or got.shape[axis] != size:
@@ -200,7 +192,7 @@ class _Meeting:
                 self._note(Felt("random", name, trial, repeat.max_abs, repeat.worst))
         for place in everywhere:
             self._compare_alone(row, self._alone[victim], copies, size, place)
-        return True
+        return copies
 
     def _meet_strangers(self, sizes: Sequence[int], end: float) -> None:
         """Many usual rows together, each against itself alone: how far rounding goes differs from
@@ -239,20 +231,22 @@ class _Meeting:
                 self._note(felt)
 
     def _meet(self, victim: int, size: int, kinds: tuple[Kind, ...]) -> None:
-        """The row at every other place of a batch, and then at the places between."""
-        copies = self._copies.get((victim, size))
+        """The row at half the places of a batch, and then at the others: beside one kind of
+        neighbours at every other place, beside a mixture at the first or the last half.
+        """
+        copies = self._among_copies(victim, size)
         if copies is None:
             return
-        row = self._victims[victim]
-        for odd in (0, 1):
-            places = tuple(range(odd, size, 2))
-            between = [i for i in range(size) if i not in places]
+        row, places = self._victims[victim], range(size)
+        half = places[::2] if len(kinds) == 1 else places[: (size + 1) // 2]
+        for mine in (half, [i for i in places if i not in half]):
+            between = [i for i in places if i not in mine]
             members: list[Arrays] = [row] * size
             for turn, place in enumerate(between):
                 members[place] = self._neighbour(row, kinds[turn % len(kinds)], place)
             batch = self._rows.batch(members)
             used = kinds[: len(between)]
-            trial = Trial(row, batch, size, places, used)
+            trial = Trial(row, batch, size, tuple(mine), used)
             for kind in used:
                 self._tried[kind.value] = self._tried.get(kind.value, 0) + 1
             try:
