@@ -1,20 +1,22 @@
 """Single requests kept in one `payloads.npz`: what the load tests send.
 
 The file holds one array for each input of each request, under the key `0007/input name`, each
-with a leading batch dimension of 1. Strings lie there as fixed-width bytes and come back as
-arrays of `bytes` objects, the form that BYTES tensors have everywhere in tritonkit.
+with a leading batch dimension of 1: in an export as the model takes it, in a model repository as
+requests have it (repository/tensors.py tells the difference). Strings lie there as fixed-width
+bytes and come back as arrays of `bytes` objects, the form that BYTES tensors have everywhere in
+tritonkit.
 """
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tritonkit.errors import InputError
-from tritonkit.signature import ModelSignature, TensorSpec, read_signature
+from tritonkit.signature import ModelSignature, TensorSpec, data_type_of
 
 PAYLOADS = "payloads.npz"
 
@@ -22,7 +24,7 @@ RANDOM_PAYLOADS = 64
 """How many requests are drawn where none are recorded."""
 
 Payload = dict[str, np.ndarray]
-"""One request: input name → array, first axis 1."""
+"""One request: input name → array, first axis 1 if the model batches."""
 
 _DYNAMIC_SIZE = 16
 """The size that random payloads give to a dynamic dimension other than the batch."""
@@ -63,18 +65,44 @@ def read_payloads(path: Path) -> list[Payload]:
     return [payloads[index] for index in sorted(payloads)]
 
 
-def random_payloads(signature: ModelSignature, count: int, seed: int = 0) -> list[Payload]:
+def random_payloads(
+    signature: ModelSignature, count: int, seed: int = 0, *, batched: bool = True
+) -> list[Payload]:
     """`count` requests of the right shapes and dtypes, for a model nobody gave real ones for.
 
-    Dynamic dimensions other than the batch are 16. Floats are standard normal, integers 0 or 1
-    (valid as token ids, masks and flags), strings short words.
+    batched: the first dimension is the batch, and 1. The other dynamic ones are 16. Floats are
+    standard normal, integers 0 or 1 (valid as token ids, masks and flags), strings short words.
     """
     random = np.random.default_rng(seed)
-    return [{s.name: _random_array(random, s) for s in signature.inputs} for _ in range(count)]
+    return [
+        {spec.name: _random_array(random, spec, batched) for spec in signature.inputs}
+        for _ in range(count)
+    ]
 
 
-def _random_array(random: np.random.Generator, spec: TensorSpec) -> np.ndarray:
-    shape = (1, *(d if isinstance(d, int) else _DYNAMIC_SIZE for d in spec.shape[1:]))
+def misfit(
+    payload: Payload, inputs: Sequence[TensorSpec], optional: Collection[str] = ()
+) -> str | None:
+    """Why a request does not have these inputs, in words; None if it has."""
+    wanted = {
+        spec.name: spec for spec in inputs if spec.name in payload or spec.name not in optional
+    }
+    if payload.keys() != wanted.keys():
+        return f"a request has the inputs {sorted(payload)}; the model takes {sorted(wanted)}"
+    for name, array in payload.items():
+        spec = wanted[name]
+        fits = array.ndim == len(spec.shape) and all(
+            have == want or not isinstance(want, int)
+            for have, want in zip(array.shape, spec.shape, strict=True)
+        )
+        if data_type_of(array) != spec.dtype or not fits:
+            return f"a request has {name}:{array.dtype}{list(array.shape)}; the model takes {spec}"
+    return None
+
+
+def _random_array(random: np.random.Generator, spec: TensorSpec, batched: bool) -> np.ndarray:
+    sizes = (dim if isinstance(dim, int) else _DYNAMIC_SIZE for dim in spec.shape[batched:])
+    shape = (*([1] if batched else []), *sizes)
     if spec.dtype.numpy.kind == "f":
         return random.standard_normal(shape).astype(spec.dtype.numpy)
     bits = random.integers(2, size=shape)
@@ -96,13 +124,32 @@ def _storable(index: int, name: str, array: np.ndarray) -> np.ndarray:
     return np.array(texts, dtype=np.bytes_).reshape(array.shape)
 
 
-def load_payloads(folder: Path, model: Path, seed: int = 0) -> tuple[list[Payload], str]:
+def load_payloads(
+    folder: Path, inputs: Sequence[TensorSpec], seed: int = 0
+) -> tuple[list[Payload], str]:
     """The requests recorded in a packaged model's folder, else random ones; and which they are.
 
-    model: the ONNX file whose signature random ones are drawn from.
+    inputs: what a request has, of a model that batches. InputError if those that are recorded
+    have something else, as they had in a repository of old.
     """
     recorded = folder / PAYLOADS
     if recorded.is_file():
-        return read_payloads(recorded), PAYLOADS
-    drawn = random_payloads(read_signature(model), RANDOM_PAYLOADS, seed)
+        return require_fit(recorded, read_payloads(recorded), inputs), PAYLOADS
+    drawn = random_payloads(ModelSignature(tuple(inputs), ()), RANDOM_PAYLOADS, seed)
     return drawn, "random values drawn from the signature"
+
+
+def require_fit(
+    path: Path,
+    payloads: Sequence[Payload],
+    inputs: Sequence[TensorSpec],
+    optional: Collection[str] = (),
+) -> list[Payload]:
+    """The requests of the file `path`. InputError unless a server takes them with these inputs."""
+    for payload in payloads:
+        if (why := misfit(payload, inputs, optional)) is not None:
+            raise InputError(
+                f"{path}: {why}; send the {PAYLOADS} of a model repository, and if it is that, "
+                "package the model again"
+            )
+    return list(payloads)

@@ -196,6 +196,10 @@ def _external_locations(graph: onnx.GraphProto) -> Iterator[str]:
             yield from (entry.value for entry in tensor.external_data if entry.key == "location")
 
 
+_NAMELESS = ("", "?", "None")
+"""What exporters call a dynamic dimension of which they know nothing."""
+
+
 def _tensor_spec(path: Path, value: onnx.ValueInfoProto) -> TensorSpec:
     import onnx
 
@@ -207,7 +211,7 @@ def _tensor_spec(path: Path, value: onnx.ValueInfoProto) -> TensorSpec:
     shape: tuple[Dim, ...] = tuple(
         d.dim_value
         if d.HasField("dim_value") and d.dim_value >= 0  # Paddle writes -1 for a dynamic one
-        else d.dim_param.strip("?") or f"{value.name}_dim_{i}"  # and `?` for any name
+        else (d.dim_param if d.dim_param not in _NAMELESS else f"{value.name}_dim_{i}")
         for i, d in enumerate(tensor.shape.dim)
     )
     dtype = data_type(onnx.TensorProto.DataType.Name(tensor.elem_type))

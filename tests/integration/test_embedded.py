@@ -258,6 +258,45 @@ def test_no_models(tmp_path):
         EmbeddedTriton(tmp_path, log=tmp_path / "log").__enter__()
 
 
+@pytest.mark.parametrize("name", ["a b", "a;b", "a'b", "$(touch pwned)"])
+def test_name_for_a_shell(package, tmp_path, name):
+    """A hand-made model whose name a shell would not take as it is, is refused, not waited for."""
+    package(tmp_path / "repository", "double")
+    (tmp_path / "repository" / "double").rename(tmp_path / "repository" / name)
+    with pytest.raises(RepositoryError, match="a model name must be letters, digits and"):
+        EmbeddedTriton(tmp_path / "repository", log=tmp_path / "log").__enter__()
+    assert not (tmp_path / "log").exists()
+
+
+def test_path_for_a_shell(package, tmp_path):
+    """A repository may lie anywhere, also where a shell would stumble over the path."""
+    repository = package(tmp_path / "it's $HOME & more", "double")
+    with EmbeddedTriton(repository, log=tmp_path / "log", drain=False) as server:
+        assert doubles(server.endpoints.http)
+
+
+def test_temporary_folder_for_a_shell(repository, tmp_path, monkeypatch):
+    """A temporary folder that a shell would stumble over is refused, not waited for."""
+    (tmp_path / "my files").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "my files"))
+    with pytest.raises(ServerError, match=r"my files: a shell would not take .* set TMPDIR"):
+        EmbeddedTriton(repository, log=tmp_path / "log").__enter__()
+
+
+@pytest.mark.parametrize(("options", "hits"), [((), 0), (("--response-cache-mb", 1), 2)])
+def test_response_cache(serving, package, tmp_path, options, hits):
+    """Equal requests are answered from the cache that `serve` was told to have."""
+    repository = package(tmp_path / "repository", "double", response_cache=True)
+    with (
+        serving(repository, *options) as (_, where),
+        Client(f"http://{where['http']}") as client,
+    ):
+        answers = [client.infer("double", X)["y"].tolist() for _ in range(3)]
+        (statistics,) = client.statistics("double")
+    assert answers == [(2 * X).tolist()] * 3
+    assert statistics["inference_stats"]["cache_hit"]["count"] == hits
+
+
 def test_no_repository(tmp_path):
     """A folder that is not there is the user's mistake, and named."""
     with pytest.raises(InputError, match=f"no model repository at {tmp_path}/none"):

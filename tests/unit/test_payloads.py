@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from tritonkit.errors import InputError
-from tritonkit.payloads import random_payloads, read_payloads, write_payloads
+from tritonkit.payloads import (
+    load_payloads,
+    misfit,
+    random_payloads,
+    read_payloads,
+    require_fit,
+    write_payloads,
+)
 from tritonkit.signature import ModelSignature, TensorSpec, data_type
 
 
@@ -98,3 +105,60 @@ def test_random_is_seeded():
     signature = ModelSignature((TensorSpec("x", data_type("FP32"), ("batch", 4)),), ())
     first, again, other = (random_payloads(signature, 2, seed)[1]["x"] for seed in (0, 0, 1))
     assert (first == again).all() and (first != other).all()
+
+
+def test_random_without_batches():
+    """For a model without batches the first dimension is drawn like any other."""
+    shapes = {"a": (2, 3), "b": ("n", 3), "c": (1,)}
+    specs = tuple(TensorSpec(n, data_type("FP32"), shape) for n, shape in shapes.items())
+    (payload,) = random_payloads(ModelSignature(specs, ()), 1, batched=False)
+    assert {n: a.shape for n, a in payload.items()} == {"a": (2, 3), "b": (16, 3), "c": (1,)}
+
+
+WIRE = (
+    TensorSpec("x", data_type("FP32"), ("batch", 4)),
+    TensorSpec("n", data_type("INT64"), ("batch", 1)),
+)
+
+
+def test_load_random(tmp_path):
+    """Where nothing is recorded requests are drawn in the shapes that a server takes."""
+    payloads, source = load_payloads(tmp_path, WIRE)
+    assert len(payloads) == 64 and "random" in source
+    assert {n: a.shape for n, a in payloads[0].items()} == {"x": (1, 4), "n": (1, 1)}
+
+
+def test_load_recorded(tmp_path):
+    """Where requests are recorded they are read."""
+    payload = {"x": np.ones((1, 4), np.float32), "n": np.array([[7]])}
+    write_payloads(tmp_path / "payloads.npz", [payload])
+    payloads, source = load_payloads(tmp_path, WIRE)
+    assert (payloads[0]["n"].tolist(), source) == ([[7]], "payloads.npz")
+
+
+def test_load_in_the_models_shapes(tmp_path):
+    """What a server would not take, as of an older kit, is refused with the remedy."""
+    payload = {"x": np.ones((1, 4), np.float32), "n": np.array([7])}
+    write_payloads(tmp_path / "payloads.npz", [payload])
+    with pytest.raises(
+        InputError,
+        match=r"payloads\.npz: a request has n:int64\[1\]; the model takes n:INT64\[batch,1\]; "
+        r"send the payloads\.npz of a model repository, .* package the model again$",
+    ):
+        load_payloads(tmp_path, WIRE)
+
+
+def test_misfit_of_inputs():
+    """A request has all inputs but the optional ones, and no others."""
+    request = {"x": np.ones((1, 4), np.float32)}
+    assert misfit(request, WIRE) == "a request has the inputs ['x']; the model takes ['n', 'x']"
+    assert misfit(request, WIRE, optional={"n"}) is None
+    assert misfit(request, WIRE[1:], optional={"n"}) is not None  # x is not one of them
+
+
+def test_one_that_does_not_fit(tmp_path):
+    """One request that does not fit is enough to refuse the file."""
+    rows = [{"x": np.ones((1, size), np.float32)} for size in (4, 4, 5)]
+    assert require_fit(tmp_path / "p", rows[:2], WIRE[:1]) == rows[:2]
+    with pytest.raises(InputError, match=r"x:float32\[1, 5\]"):
+        require_fit(tmp_path / "p", rows, WIRE[:1])

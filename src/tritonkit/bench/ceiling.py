@@ -26,7 +26,9 @@ from tritonkit.payloads import load_payloads
 from tritonkit.repository import pbtxt
 from tritonkit.repository.config import ModelConfig
 from tritonkit.repository.layout import model_file, read_config
+from tritonkit.repository.tensors import to_model
 from tritonkit.server.onnxruntime_backend.session import open_session
+from tritonkit.signature import read_signature
 
 # Of each point, twice, the better counts: a ceiling is the most that was ever reached.
 MEASURE_S = 0.12
@@ -63,7 +65,9 @@ def batch_sizes(max_batch_size: int) -> tuple[int, ...]:
 def _points(
     file: Path, config: ModelConfig, row: Mapping[str, np.ndarray], cpus: int
 ) -> list[CeilingPoint]:
-    """row: one request, each array with a leading dimension of 1; a batch is that row repeated."""
+    """row: one request as the model takes it, each array with a leading dimension of 1; a batch is
+    that row repeated.
+    """
     points = []
     for threads, instances in candidates("triton_batched", cpus):
         settings = pbtxt.as_json(replace(config, intra_op_threads=threads))
@@ -96,9 +100,10 @@ def _main() -> None:
     arguments = parser.parse_args()
     repository, model = arguments.repository, arguments.model
     file, config = model_file(repository, model), read_config(repository, model)
-    payloads, _ = load_payloads(repository / model, file)
+    payloads, _ = load_payloads(repository / model, config.wire_inputs)
     # The median payload: where lengths vary, the row that stands for most of them.
     row = sorted(payloads, key=lambda p: sum(a.size for a in p.values()))[len(payloads) // 2]
+    row = to_model(row, read_signature(file).inputs)
     points = _points(file, config, row, arguments.cpus)
     sys.stdout.write(json.dumps([asdict(point) for point in points]))
 

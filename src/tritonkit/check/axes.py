@@ -7,13 +7,16 @@ axis of every output, what each row gives among copies of itself.
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
 
-from tritonkit.check.domain import find_sizes, usable_rows
+from tritonkit.check.domain import find_sizes, usable, usable_rows
 from tritonkit.check.onnx_model import Arrays, OnnxModel
 from tritonkit.check.placement import placements
 from tritonkit.check.rows import Axes, Kind, Rows
@@ -25,6 +28,10 @@ _TRIED = (2, 3, 5)
 """Batches that are compared with single rows."""
 
 _MOST_GUESSES = 64
+_PATIENCE_S = 20.0
+"""After so long no further sizes are tried for a model that runs at none."""
+_BAKED = (2, 3, 4, 8)
+"""Batches that exporters' examples often have, and sometimes bake in."""
 
 
 class Behaviour(Enum):
@@ -42,7 +49,8 @@ class Found:
 
     inputs, outputs: tensor → axis. rows: makes rows for these axes; None if the model runs on
     none. shapes: output → its shape at batches of 1, 2, 3 and 5. failure: ONNX Runtime's words.
-    influence: [i, j]: does row j change the answer of row i, in a batch of 5?
+    influence: [i, j]: does row j change the answer of row i, in a batch of 5? only: the one size
+    of the batch that it runs at, where that is not 1.
     """
 
     behaviour: Behaviour
@@ -52,6 +60,7 @@ class Found:
     shapes: Mapping[str, tuple[tuple[int, ...], ...]]
     failure: str = ""
     influence: np.ndarray | None = None
+    only: int | None = None
 
 
 def find_batch_axes(
@@ -66,9 +75,10 @@ def find_batch_axes(
     fixed: sizes of dynamic dimensions, by name. examples: single rows along axis 0.
     """
     first: Found | None = None
+    deadline = time.perf_counter() + _PATIENCE_S
     for axes in guesses(signature):
         leading = all(axis in (0, None) for axis in axes.values())
-        found = try_axes(model, signature, axes, fixed, examples if leading else ())
+        found = try_axes(model, signature, axes, fixed, examples if leading else (), deadline)
         if found.behaviour is Behaviour.APART:
             return found, first
         if first is None or (
@@ -76,7 +86,24 @@ def find_batch_axes(
         ):
             first = found
     assert first is not None
+    if first.rows is None:
+        first = _baked(model, signature, first, fixed, deadline)
     return first, None
+
+
+def _baked(
+    model: OnnxModel,
+    signature: ModelSignature,
+    found: Found,
+    fixed: Mapping[str, int],
+    deadline: float,
+) -> Found:
+    """`found`, with the rows that it runs on if it does so in batches of another size than 1."""
+    for batch in _BAKED:
+        with suppress(ModelError):
+            rows = find_sizes(model, signature, found.inputs, fixed, batch=batch, deadline=deadline)
+            return replace(found, rows=rows, only=batch)
+    return found
 
 
 def guesses(signature: ModelSignature) -> Iterator[dict[str, int | None]]:
@@ -86,7 +113,8 @@ def guesses(signature: ModelSignature) -> Iterator[dict[str, int | None]]:
     takes one of them takes all.
     """
     seen = []
-    for guess in itertools.chain(_leading(signature), _by_name(signature), _any(signature)):
+    kinds = (_leading, _by_name, _same_axis, _any)
+    for guess in itertools.chain.from_iterable(kind(signature) for kind in kinds):
         if guess not in seen and _is_whole(signature, guess):
             seen.append(guess)
             yield guess
@@ -102,6 +130,11 @@ def _by_name(signature: ModelSignature) -> Iterator[dict[str, int | None]]:
     names = dict.fromkeys(d for t in signature.inputs for d in t.shape if isinstance(d, str))
     for name in names:
         yield {t.name: t.shape.index(name) if name in t.shape else None for t in signature.inputs}
+
+
+def _same_axis(signature: ModelSignature) -> Iterator[dict[str, int | None]]:
+    for axis in (1, 2, 3):
+        yield {t.name: axis if axis in _dynamic(t.shape) else None for t in signature.inputs}
 
 
 def _any(signature: ModelSignature) -> Iterator[dict[str, int | None]]:
@@ -135,6 +168,7 @@ def try_axes(
     axes: Axes,
     fixed: Mapping[str, int],
     examples: Sequence[Arrays],
+    deadline: float = math.inf,
 ) -> Found:
     """What happens where the batch is supposed to be on `axes`."""
     fails = Found(Behaviour.FAILS, axes, {t.name: None for t in signature.outputs}, None, {})
@@ -143,18 +177,20 @@ def try_axes(
             rows = Rows(signature, axes, fixed, examples=examples)
             model.run(rows.batch([rows.row()]))
         else:
-            rows = find_sizes(model, signature, axes, fixed)
+            rows = find_sizes(model, signature, axes, fixed, deadline=deadline)
     except ModelError as error:
-        return Found(**{**vars(fails), "failure": str(error)})
+        return replace(fails, failure=str(error))
     drawn = usable_rows(model, rows, [(Kind.USUAL, seed) for seed in range(12)])
-    if len(drawn) < 2:
-        return Found(**{**vars(fails), "failure": "it answers nothing but NaN", "rows": rows})
+    if not drawn:
+        return replace(fails, failure="it answers nothing but NaN")
+    if not any(_unlike(drawn[0], row) for row in drawn[1:]):
+        drawn = [drawn[0], *usable(model, [rows.repeated(drawn[0])])] * 6
     picked = [drawn[i % len(drawn)] for i in range(max(_TRIED))]
     alone = [model.run(row) for row in picked]
     try:
         together = {n: model.run(rows.batch(picked[:n])) for n in _TRIED}
     except ModelError as error:
-        return Found(**{**vars(fails), "failure": str(error), "rows": rows})
+        return replace(fails, failure=str(error), rows=rows)
     names = [t.name for t in signature.outputs]
     shapes = {
         name: (alone[0][name].shape, *(together[n][name].shape for n in _TRIED)) for name in names
@@ -163,8 +199,11 @@ def try_axes(
     if any(axis is None for axis in outputs.values()):
         influence = _influence(model, rows, drawn, outputs)
         return Found(Behaviour.NO_ROWS, axes, outputs, rows, shapes, influence=influence)
-    if _apart(model, rows, picked, together, outputs):
-        return Found(Behaviour.APART, axes, outputs, rows, shapes)
+    try:
+        if _apart(model, rows, picked, together, outputs):
+            return Found(Behaviour.APART, axes, outputs, rows, shapes)
+    except ModelError as error:
+        return replace(fails, failure=str(error), rows=rows)
     influence = _influence(model, rows, drawn, outputs)
     return Found(Behaviour.COUPLED, axes, outputs, rows, shapes, influence=influence)
 
@@ -198,16 +237,24 @@ def _row_axis(shapes: Sequence[tuple[int, ...]]) -> int | None:
     return min(common) if common else None
 
 
+def _unlike(one: Arrays, other: Arrays) -> bool:
+    return any(one[name].tobytes() != other[name].tobytes() for name in one)
+
+
 def _influence(
     model: OnnxModel, rows: Rows, drawn: Sequence[Arrays], outputs: Axes
 ) -> np.ndarray | None:
     """[i, j]: whether another row j changes what row i is answered, in a batch of 5."""
     count = max(_TRIED)
     found = np.zeros((count, count), dtype=bool)
-    usual = model.run(rows.batch([drawn[0]] * count))
+    other = next((row for row in drawn if _unlike(drawn[0], row)), drawn[-1])
+    try:
+        usual = model.run(rows.batch([drawn[0]] * count))
+    except ModelError:
+        return None
     for j in range(count):
         changed = [drawn[0]] * count
-        changed[j] = drawn[1]
+        changed[j] = other
         try:
             answers = model.run(rows.batch(changed))
         except ModelError:

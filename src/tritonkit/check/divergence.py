@@ -33,13 +33,14 @@ class Divergence:
     not.
 
     node: its name or, where it has none, its operator and first output; max_abs_diff: at its own
-    output; rounds: it turns numbers into integers, truth values or text, so that the slightest
-    rounding before it may show as a step.
+    output. exact: what it is given of the row is the same to the last bit. rounds: it is not, and
+    it turns numbers into integers, truth values or text, so that rounding shows as a step.
     """
 
     node: str
     op_type: str
     max_abs_diff: float
+    exact: bool
     rounds: bool
 
 
@@ -62,6 +63,7 @@ def first_divergence(
     blame then, or if it cannot be run.
     """
     parted: dict[str, float] = {}
+    moved: set[str] = set()
     kinds: dict[str, str] = {}
     sizes = expected.size, got.size, larger.size
     exposed = ExposedModel(path)
@@ -71,21 +73,27 @@ def first_divergence(
                 kinds[name] = values[1][name].dtype.kind
                 tensor = [value[name] for value in values]
                 difference = _difference(tensor, sizes, places, tolerances)
-                if difference is not None and difference.differs:
+                if difference is None:
+                    continue
+                if difference.differs:
                     parted[name] = difference.max_abs
+                elif difference.max_abs > 0:
+                    moved.add(name)
     except ModelError:
         return None
     node = _earliest(exposed.graph, output, parted)
     if node is None:
         return None
     made = next(name for name in node.output if name in parted)
-    numbers_given = any(kinds.get(name, "f") == "f" for name in node.input)
-    return Divergence(
-        node.name or f"{node.op_type}:{made}",
-        node.op_type,
-        parted[made],
-        rounds=kinds[made] != "f" and numbers_given,
-    )
+    exact = not moved & set(_reads(node))
+    rounds = not exact and kinds[made] != "f"
+    return Divergence(_shown(node, made), node.op_type, parted[made], exact, rounds)
+
+
+def _shown(node: onnx.NodeProto, tensor: str) -> str:
+    """What a node is called: its name or, where it has none, its operator and output."""
+    name = node.name or f"{node.op_type}:{tensor}"
+    return "".join(c if c.isprintable() else "�" for c in name)
 
 
 def rows_end(path: Path, output: str, batch: Run, larger: Run) -> tuple[str, str] | None:
@@ -115,7 +123,7 @@ def rows_end(path: Path, output: str, batch: Run, larger: Run) -> tuple[str, str
         if node is None:
             continue
         if with_rows & set(_reads(node)):
-            return node.name or f"{node.op_type}:{name}", node.op_type
+            return _shown(node, name), node.op_type
         for given in _reads(node):
             if given not in seen:
                 seen.add(given)

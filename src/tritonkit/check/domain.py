@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,13 +19,16 @@ from tritonkit.signature import ModelSignature
 if TYPE_CHECKING:
     import onnx
 
-_SIZES = (16, 32, 64, 8, 128, 224, 256, 512, 1024, 4, 3, 2, 1, 100, 160, 384, 640)
+_SIZES = (16, 32, 64, 8, 128, 224, 256, 512, 1024, 4, 3, 2, 100, 160, 384, 640)
 """Tried for a dynamic dimension, in this order: long enough to touch every kernel, then what
 images, audio frames and strides ask for."""
 
 _MOST = 2**17
 """Above it an integer is not tried: no vocabulary is larger than this by much, and one that is a
 size would ask for gigabytes."""
+
+_MOST_BYTES = 2**28
+"""Of a row: what is larger is hardly what a model was made for."""
 
 _MAKES_SIZES = {
     **{"Range": (0, 1, 2), "ConstantOfShape": (0,), "Expand": (1,), "Tile": (1,), "OneHot": (1,)},
@@ -34,25 +39,43 @@ _MAKES_SIZES = {
 
 
 def find_sizes(
-    model: OnnxModel, signature: ModelSignature, axes: Axes, fixed: Mapping[str, int]
+    model: OnnxModel,
+    signature: ModelSignature,
+    axes: Axes,
+    fixed: Mapping[str, int],
+    *,
+    batch: int = 1,
+    deadline: float = math.inf,
 ) -> Rows:
     """Rows of a size at which `model` runs, where the batch is on `axes`.
 
-    fixed: sizes of dynamic dimensions that are given, by name. ModelError with ONNX Runtime's own
-    words if it runs at none.
+    fixed: sizes of dynamic dimensions that are given, by name. batch: rows of the batches that are
+    tried. deadline: of time.perf_counter(), after which nothing more is tried. ModelError with
+    ONNX Runtime's own words about the first size if it runs at none.
     """
-    names = dimension_names(signature, axes)
+    free = [name for name in dimension_names(signature, axes) if name not in fixed]
+    integers = {t.name: (0, 0) for t in signature.inputs if t.dtype.numpy.kind in "iu"}
     failure: ModelError | None = None
-    for sizes in _candidates([name for name in names if name not in fixed]):
+    for sizes in _candidates(free):
         rows = Rows(signature, axes, {**sizes, **fixed})
-        try:
-            model.run(rows.batch([rows.row()]))
-        except ModelError as error:
-            failure = failure or error
-        else:
-            return rows
+        if failure is not None and (_bytes(rows) > _MOST_BYTES or time.perf_counter() > deadline):
+            continue
+        # A table of one word takes no index but 0.
+        for tried in (rows, replace(rows, ranges=integers)) if integers else (rows,):
+            try:
+                model.run(tried.batch([tried.row()] * batch))
+            except ModelError as error:
+                failure = failure or error
+            else:
+                return tried
     assert failure is not None
     raise failure
+
+
+def _bytes(rows: Rows) -> int:
+    return sum(
+        math.prod(rows.shape(spec)) * spec.dtype.numpy.itemsize for spec in rows.signature.inputs
+    )
 
 
 def dimension_names(signature: ModelSignature, axes: Axes) -> list[str]:
@@ -67,18 +90,19 @@ def dimension_names(signature: ModelSignature, axes: Axes) -> list[str]:
 
 
 def _candidates(names: Sequence[str]) -> Iterator[dict[str, int]]:
-    """All of one size first; then, for a few dimensions, each size with each other."""
-    for size in _SIZES if names else _SIZES[:1]:
+    """All of one size first; then, for a few dimensions, one of each size with the others of
+    another; and 1 in the end, as it is stretched to fit almost anything.
+    """
+    if not names:
+        yield {}
+        return
+    for size in _SIZES:
         yield dict.fromkeys(names, size)
     if 1 < len(names) <= 3:
-        for first in _SIZES:
-            for second in _SIZES[:10]:
-                if first != second:
-                    yield {name: second if i else first for i, name in enumerate(names)}
-                    yield {
-                        name: first if i == len(names) - 1 else second
-                        for i, name in enumerate(names)
-                    }
+        for first, second in itertools.permutations(_SIZES, 2):
+            for name in names:
+                yield {**dict.fromkeys(names, second), name: first}
+    yield dict.fromkeys(names, 1)
 
 
 def find_ranges(model: OnnxModel, graph: onnx.GraphProto, rows: Rows) -> Rows:
@@ -89,16 +113,16 @@ def find_ranges(model: OnnxModel, graph: onnx.GraphProto, rows: Rows) -> Rows:
     or 0. An input whose value decides the size of a tensor keeps to small numbers.
     """
     sizes = deciding_sizes(graph)
-    ranges: dict[str, tuple[int, int]] = {}
+    ranges = dict(rows.ranges)
     for spec in rows.signature.inputs:
         if spec.dtype.numpy.kind not in "iu":
             continue
         if rows.examples:
             given = [row[spec.name] for row in rows.examples]
-            low = min(int(a.min(initial=0)) for a in given)
-            high = max(int(a.max(initial=0)) for a in given)
+            low = min((int(a.min()) for a in given if a.size), default=0)
+            high = max((int(a.max()) for a in given if a.size), default=0)
         else:
-            low, high = 0, 1
+            low, high = rows.ranges.get(spec.name, (0, 1))
         wanted = replace(rows, ranges={**ranges, spec.name: (low, high)})
         if rows.axes[spec.name] is not None and spec.name not in sizes:
             low, high = _probe(model, wanted, spec.name, low, high)
@@ -120,7 +144,7 @@ def _probe(model: OnnxModel, rows: Rows, name: str, low: int, high: int) -> tupl
 
     good, bad = high, None
     while bad is None and good < min(limits.max, _MOST):
-        value = min(max(2 * good, 2), limits.max, _MOST)
+        value = min(max(2 * good, 1), limits.max, _MOST)
         good, bad = (value, None) if runs(value) else (good, value)
     while bad is not None and bad - good > 1:
         middle = (good + bad) // 2
@@ -174,13 +198,17 @@ def deciding_sizes(graph: onnx.GraphProto) -> set[str]:
 
 def usable_rows(model: OnnxModel, rows: Rows, wanted: Sequence[tuple[Kind, int]]) -> list[Arrays]:
     """Those of the rows asked for that `model` takes and answers with numbers (not only NaN)."""
-    usable: list[Arrays] = []
-    for kind, seed in wanted:
-        row = rows.row(kind, seed)
+    return usable(model, [rows.row(kind, seed) for kind, seed in wanted])
+
+
+def usable(model: OnnxModel, rows: Sequence[Arrays]) -> list[Arrays]:
+    """Those of `rows` that `model` takes and answers with numbers (not only NaN)."""
+    found = []
+    for row in rows:
         try:
             answers = model.run(row)
         except ModelError:
             continue
         if all(a.dtype.kind != "f" or not a.size or np.isfinite(a).any() for a in answers.values()):
-            usable.append(row)
-    return usable
+            found.append(row)
+    return found

@@ -30,11 +30,11 @@ from tritonkit.errors import ModelError
 SMALL_BATCHES = (2, 3, 7)
 
 _VICTIMS = (
-    *((Kind.USUAL, 1), (Kind.USUAL, 2), (Kind.SPREAD, 3), (Kind.ONES, 4)),
-    *((Kind.QUIET, 5), (Kind.ZEROS, 6), (Kind.LOUD, 7)),
+    *((Kind.USUAL, 1), (Kind.PADDED, 2), (Kind.ENDED, 3), (Kind.SPREAD, 4), (Kind.ONES, 5)),
+    *((Kind.USUAL, 6), (Kind.QUIET, 7), (Kind.ZEROS, 8), (Kind.LOUD, 9)),
 )
 """Rows to look at, those that tell the most first."""
-_MOST_VICTIMS = 4
+_MOST_VICTIMS = 5
 _STRANGERS = 32
 
 _ORDER = ("random", "neighbour", "shape", "batch_size", "fails")
@@ -61,7 +61,7 @@ class Felt:
     what: `neighbour` (beside these neighbours), `batch_size` (at this size of the batch, however
     it is made up), `random` (at another run of the same batch), `shape` (an answer of another
     shape, or without rows) or `fails` (the batch does not run, though each row does).
-    max_abs_diff: infinity where only one is a number.
+    max_abs_diff: infinity where only one is a number. is_number: the tensor holds floats.
     """
 
     what: str
@@ -69,20 +69,21 @@ class Felt:
     trial: Trial
     max_abs_diff: float
     worst: str
+    is_number: bool = True
 
 
 @dataclass(frozen=True)
 class Neighbourhood:
     """What came of the trials.
 
-    felt: for each output that is in trouble the trial that shows it best. blown_up: output → the
-    largest difference between a row alone and in a batch, where that is more than the rounding of
-    its dtype explains. tried: kind of neighbour → how many batches had one. batches: the sizes
-    that ran. constant: outputs that were the same for every row, so that little is known of them.
+    felt: for each output that is in trouble the trial that shows it best. blown_up: the same for
+    outputs that differ between a row alone and in a batch by more than the rounding of their dtype
+    explains, though not plainly. tried: kind of neighbour → how many batches had one. batches: the
+    sizes that ran. constant: outputs that were the same for every row: little is known of them.
     """
 
     felt: tuple[Felt, ...]
-    blown_up: Mapping[str, float]
+    blown_up: tuple[Felt, ...]
     tried: Mapping[str, int]
     batches: tuple[int, ...]
     constant: tuple[str, ...]
@@ -108,6 +109,18 @@ def meet_neighbours(
     return _Meeting(model, rows, outputs, victims).hold(sizes, budget_s)
 
 
+@dataclass(frozen=True)
+class _Meet:
+    """The row number `victim` in batches of `size`, at the places whose number has the bit `bit`
+    (and at those whose number has it not), beside rows of `kinds` in turn.
+    """
+
+    victim: int
+    size: int
+    kinds: tuple[Kind, ...]
+    bit: int
+
+
 class _Meeting:
     def __init__(
         self, model: OnnxModel, rows: Rows, outputs: Axes, victims: Sequence[Arrays]
@@ -116,16 +129,18 @@ class _Meeting:
         self._alone = [model.run(row) for row in victims]
         self._copies: dict[tuple[int, int], Arrays | None] = {}
         self._felt: dict[tuple[str, str], Felt] = {}
-        self._blown_up: dict[str, float] = {}
+        self._blown_up: dict[str, Felt] = {}
         self._tried: dict[str, int] = {}
-        self._kinds = [k for k in rows.kinds() if k is Kind.REPEATED or self._runs(k)]
+        self._kinds = [
+            k for k in rows.kinds() if k is Kind.REPEATED or self._runs(rows.row(k, 100))
+        ]
 
     def hold(self, sizes: Sequence[int], budget_s: float) -> Neighbourhood:
         end = time.perf_counter() + budget_s
         done = [size for size in sizes if self._among_copies(0, size) is not None]
-        for size, victim, kinds, needed in self._plan(done):
+        for meet, needed in self._plan(done):
             if needed or (time.perf_counter() < end and not self._felt):
-                self._meet(victim, size, kinds)
+                self._meet(meet)
         if not self._felt:
             self._meet_strangers(done, time.perf_counter() + budget_s / 2)
         felt = sorted(self._felt.values(), key=lambda f: _ORDER.index(f.what))
@@ -134,32 +149,43 @@ class _Meeting:
             explained.setdefault(one.tensor, one.what)
         return Neighbourhood(
             tuple(f for f in felt if f.what == explained[f.tensor]),
-            self._blown_up,
+            tuple(self._blown_up.values()),
             self._tried,
             (1, *done),
             self._constant(),
         )
 
-    def _plan(self, sizes: Sequence[int]) -> Iterator[tuple[int, int, tuple[Kind, ...], bool]]:
-        """(size, victim, kinds that its neighbours take turns in, whether it may not be left out).
+    def _plan(self, sizes: Sequence[int]) -> Iterator[tuple[_Meet, bool]]:
+        """What to try, and whether it may not be left out, the most telling first.
 
-        Every kind on its own at the smallest batch with room for two neighbours, and a mixture of
-        kinds at every size; then the rest. NaN is in no mixture: it would hide the others.
+        Every kind on its own at the smallest batch with room for two neighbours; a mixture of kinds
+        at every size, so divided that any two places of a small batch are once a row and its
+        neighbour; every further row beside a usual one; NaN at the largest size; then the rest.
+        NaN is in no mixture: it would hide the others.
         """
         if not sizes:
             return
         plain = tuple(kind for kind in self._kinds if kind is not Kind.NAN)
         first = 3 if 3 in sizes else sizes[0]
         for kind in self._kinds:
-            yield first, 0, (kind,), True
+            yield _Meet(0, first, (kind,), 0), True
         for size in sizes:
-            for start in range(0, len(plain), max(1, size // 2)):
-                yield size, 0, plain[start:] + plain[:start], start == 0
+            bits = (size - 1).bit_length()
+            for bit in reversed(range(bits)):
+                turned = plain[bit % len(plain) :] + plain[: bit % len(plain)]
+                needed = size <= max(SMALL_BATCHES) or bit == bits - 1
+                yield _Meet(0, size, turned, bit), needed
+        for victim in range(1, len(self._victims)):
+            yield _Meet(victim, first, (Kind.USUAL,), 0), True
+        if Kind.NAN in self._kinds:
+            yield _Meet(0, sizes[-1], (Kind.NAN,), 0), True
         for victim in range(len(self._victims)):
             for size in sizes:
+                for start in range(0, len(plain), max(1, size // 2)):
+                    yield _Meet(victim, size, plain[start:] + plain[:start], 0), False
                 for kind in self._kinds:
                     if (size, victim) != (first, 0):
-                        yield size, victim, (kind,), False
+                        yield _Meet(victim, size, (kind,), 0), False
 
     def _among_copies(self, victim: int, size: int) -> Arrays | None:
         """What the row is answered among copies of itself; None if such a batch does not run.
@@ -207,7 +233,10 @@ class _Meeting:
             for size in sizes if not first else sizes[-2:-1]:
                 for start in range(0, len(drawn) - size + 1, size):
                     batch = drawn[start : start + size]
-                    answers = self._model.run(self._rows.batch(batch))
+                    try:
+                        answers = self._model.run(self._rows.batch(batch))
+                    except ModelError:
+                        continue  # said elsewhere
                     for place, row in enumerate(batch):
                         self._compare_alone(row, alone[start + place], answers, size, place)
             if time.perf_counter() > end:
@@ -221,39 +250,43 @@ class _Meeting:
             if axis is None or answers[name].shape[axis : axis + 1] != (size,):
                 continue  # said elsewhere
             one = answers[name].take([place], axis=axis)
-            difference = compare(alone[name], one, WIDE_TOLERANCES)
-            if compare(alone[name], one, TOLERANCES).differs:
-                worst = max(self._blown_up.get(name, 0.0), difference.max_abs)
-                self._blown_up[name] = worst
-            if difference.differs:
-                copies = Trial(row, self._rows.batch([row] * size), size, tuple(range(size)))
-                felt = Felt("batch_size", name, copies, difference.max_abs, difference.worst)
+            difference = compare(alone[name], one, TOLERANCES)
+            if not difference.differs:
+                continue
+            copies = Trial(row, self._rows.batch([row] * size), size, tuple(range(size)))
+            felt = Felt(
+                *("batch_size", name, copies, difference.max_abs, difference.worst),
+                is_number=one.dtype.kind == "f",
+            )
+            known = self._blown_up.get(name)
+            if known is None or known.max_abs_diff < felt.max_abs_diff:
+                self._blown_up[name] = felt
+            if compare(alone[name], one, WIDE_TOLERANCES).differs:
                 self._note(felt)
 
-    def _meet(self, victim: int, size: int, kinds: tuple[Kind, ...]) -> None:
-        """The row at half the places of a batch, and then at the others: beside one kind of
-        neighbours at every other place, beside a mixture at the first or the last half.
-        """
-        copies = self._among_copies(victim, size)
+    def _meet(self, meet: _Meet) -> None:
+        """The row at the places whose number has the bit, and then at the others."""
+        copies = self._among_copies(meet.victim, meet.size)
         if copies is None:
             return
-        row, places = self._victims[victim], range(size)
-        half = places[::2] if len(kinds) == 1 else places[: (size + 1) // 2]
-        for mine in (half, [i for i in places if i not in half]):
-            between = [i for i in places if i not in mine]
+        row, size, kinds = self._victims[meet.victim], meet.size, meet.kinds
+        for turn in (0, 1):
+            mine = [i for i in range(size) if (i >> meet.bit) & 1 == turn]
+            between = [i for i in range(size) if i not in mine]
             members: list[Arrays] = [row] * size
-            for turn, place in enumerate(between):
-                members[place] = self._neighbour(row, kinds[turn % len(kinds)], place)
+            for index, place in enumerate(between):
+                members[place] = self._neighbour(row, kinds[index % len(kinds)], place)
             batch = self._rows.batch(members)
             used = kinds[: len(between)]
             trial = Trial(row, batch, size, tuple(mine), used)
-            for kind in used:
-                self._tried[kind.value] = self._tried.get(kind.value, 0) + 1
             try:
                 answers = self._model.run(batch)
             except ModelError as error:
-                self._note(Felt("fails", next(iter(self._outputs)), trial, np.inf, str(error)))
+                if all(map(self._runs, members)):
+                    self._note(Felt("fails", next(iter(self._outputs)), trial, np.inf, str(error)))
                 continue
+            for kind in used:
+                self._tried[kind.value] = self._tried.get(kind.value, 0) + 1
             for name, axis in self._outputs.items():
                 self._judge(name, axis, trial, copies[name], answers[name])
 
@@ -284,10 +317,10 @@ class _Meeting:
             return self._rows.repeated(row)
         return self._rows.row(kind, 100 + seed)
 
-    def _runs(self, kind: Kind) -> bool:
-        """Whether the model takes a row of this kind alone: one that it refuses is no neighbour."""
+    def _runs(self, row: Arrays) -> bool:
+        """Whether the model takes a row alone: one that it refuses is no neighbour."""
         try:
-            self._model.run(self._rows.batch([self._rows.row(kind, 100)]))
+            self._model.run(row)
         except ModelError:
             return False
         return True
@@ -310,6 +343,10 @@ class _Meeting:
         )
 
 
-def _plainness(felt: Felt) -> tuple[bool, bool, float]:
-    """Numbers say more than that something is none, one kind of neighbour more than a mixture."""
-    return np.isfinite(felt.max_abs_diff), len(felt.trial.kinds) <= 1, felt.max_abs_diff
+def _plainness(felt: Felt) -> tuple[bool, bool, bool, float]:
+    """Numbers say more than that something is none, one kind of neighbour more than a mixture, and
+    a small batch more than a large one.
+    """
+    trial = felt.trial
+    small = trial.size <= max(SMALL_BATCHES)
+    return np.isfinite(felt.max_abs_diff), small, len(trial.kinds) <= 1, felt.max_abs_diff

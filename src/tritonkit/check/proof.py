@@ -83,7 +83,7 @@ class Proof:
         """As it stands in verification.json and is printed by `tritonkit check --json`."""
         return {
             "verdict": str(self.verdict),
-            "tolerance": self.tolerance,
+            "tolerance": self.tolerance if math.isfinite(self.tolerance or 0) else None,
             "max_batch_size": self.max_batch_size,
             "batch_axis": dict(self.batch_axis),
             "findings": [finding.to_json() for finding in self.findings],

@@ -21,6 +21,19 @@ _UNBATCHED = "serve it unbatched: tritonkit package --max-batch-size 0"
 
 NO_BATCH = f"add a batch axis in front, and export again; or {_UNBATCHED}"
 
+SUM_NOTHING = frozenset(
+    (
+        *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Neg", "Abs", "Min", "Max", "Where", "Clip"),
+        *("Cast", "Identity", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not"),
+        *("And", "Or", "Xor", "Floor", "Ceil", "Round", "Sign", "Relu", "Sqrt", "Reciprocal"),
+        *("Concat", "Slice", "Gather", "GatherElements", "GatherND", "Expand", "Tile", "Pad"),
+        *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Split", "Range", "OneHot", "Shape"),
+        *("ScatterElements", "ScatterND", "Compress", "Trilu", "ConstantOfShape", "ArgMax"),
+    )
+)
+"""Operators that give the same to the last bit, at any size of the batch, for the same row: they
+add up no more than two numbers."""
+
 _REMEDIES = {
     **dict.fromkeys(
         (
@@ -55,10 +68,9 @@ _REMEDIES = {
 
 def fixed_batch(signature: ModelSignature) -> Finding | None:
     """The finding for a model whose tensors all begin with one and the same fixed size."""
-    tensors = (*signature.inputs, *signature.outputs)
-    sizes = {t.shape[0] if t.shape else None for t in tensors}
-    size = sizes.pop()
-    if sizes or not isinstance(size, int):
+    sizes = {t.shape[0] if t.shape else None for t in signature.inputs}
+    size = next(iter(sizes), None)
+    if len(sizes) != 1 or not isinstance(size, int):
         return None
     return Finding(
         "fixed_batch",
@@ -69,12 +81,23 @@ def fixed_batch(signature: ModelSignature) -> Finding | None:
 
 
 def nothing_dynamic(signature: ModelSignature) -> Finding:
-    """The finding for a model none of whose inputs has a dynamic axis."""
+    """The finding for a model without an axis that rows could be put together along."""
     tensor = signature.inputs[0] if signature.inputs else signature.outputs[0]
+    for spec in signature.inputs:
+        twice = [dim for dim in spec.shape if isinstance(dim, str) and spec.shape.count(dim) > 1]
+        if twice:
+            return Finding(
+                "no_batch_axis",
+                spec.name,
+                f"'{twice[0]}' is the size of two axes of {spec}, as of a graph's or a matrix's: "
+                "rows cannot be put together along it",
+                NO_BATCH,
+            )
+    inputs = ", ".join(map(str, signature.inputs)) or "it has no inputs"
     return Finding(
         "no_batch_axis",
         tensor.name,
-        f"no input has a dynamic dimension: {', '.join(map(str, signature.inputs)) or 'no inputs'}",
+        f"no input has a dynamic dimension: {inputs}",
         "export the model with a dynamic first dimension",
     )
 
@@ -214,9 +237,16 @@ def _is_graph(signature: ModelSignature, operators: set[str]) -> bool:
 
 
 def _has_index_pairs(inputs: Sequence[TensorSpec]) -> bool:
-    """An integer input of shape [2, edges] or [edges, 2], as graphs' edges are given."""
+    """An integer input of shape [2, edges] or [edges, 2], as graphs' edges are given, beside
+    something of another number than edges.
+    """
+    numbers = {t.shape[0] for t in inputs if t.dtype.numpy.kind == "f" and t.shape}
     return any(
-        t.dtype.numpy.kind in "iu" and len(t.shape) == 2 and 2 in t.shape and len(inputs) > 1
+        t.dtype.numpy.kind in "iu"
+        and len(t.shape) == 2
+        and 2 in t.shape
+        and bool(numbers - {dim for dim in t.shape})
+        and not numbers & {dim for dim in t.shape}
         for t in inputs
     )
 
@@ -255,20 +285,32 @@ def declared(found: Found, signature: ModelSignature) -> Iterator[Finding]:
                 break
 
 
-def fails(tensor: str, words: str) -> Finding:
-    """The finding for a model that runs on single rows but not on several.
+def is_named_batch(found: Found, signature: ModelSignature) -> bool:
+    """Whether the axes that were tried have a name that says that they are the batch."""
+    dims = {
+        str(spec.shape[axis])
+        for spec in signature.inputs
+        if (axis := found.inputs[spec.name]) is not None
+    }
+    return any("batch" in dim.lower() for dim in dims)
+
+
+def fails(tensor: str, words: str, only: int | None = None) -> Finding:
+    """The finding for a model that runs on single rows but not on several; or on batches of `only`
+    rows.
 
     words: ONNX Runtime's own, from a run of the graph as it is written.
     """
+    runs = f"batches of {only} only" if only else "single rows but not on batches"
     node, op_type = _failed_node(words)
     return Finding(
         "fails",
         tensor,
-        f"it runs on single rows but not on batches: {words}",
+        f"it runs on {runs}: {words}",
         "the batch is fixed inside the graph: export the model with a dynamic first dimension",
         node=node,
         op_type=op_type,
-        batch=2,
+        batch=1 if only else 2,
     )
 
 
@@ -292,11 +334,11 @@ def felt(felt: Felt, divergence: Divergence | None) -> Finding:
         beside = f" beside {_kinds(trial.kinds)}" if trial.kinds else ""
         why = f"output '{felt.tensor}'{beside}: {felt.worst}{begins}"
         kind = "neighbour" if trial.kinds else "shape"
-    elif felt.what == "batch_size" and divergence is not None and divergence.rounds:
+    elif felt.what == "batch_size" and _is_rounding(felt, divergence):
         kind = "rounding"
         why = (
             f"'{felt.tensor}' of a row changes {by} with the size of the batch ({felt.worst}): "
-            f"node '{divergence.node}' ({op_type}) turns another rounding into another value"
+            f"another rounding becomes another value{begins}"
         )
         remedy = "nothing, if so close a decision may fall either way; else return the scores too"
     elif felt.what == "batch_size":
@@ -319,6 +361,17 @@ def felt(felt: Felt, divergence: Divergence | None) -> Finding:
         max_abs_diff=felt.max_abs_diff,
         batch=trial.size,
     )
+
+
+def _is_rounding(felt: Felt, divergence: Divergence | None) -> bool:
+    """Whether numbers that differ by rounding became integers, truth values or text that differ.
+
+    Without a node to blame, the graph as written gives both the same: then it is the rounding of
+    ONNX Runtime's optimised kernels, which no number of the graph shows.
+    """
+    if divergence is not None:
+        return divergence.rounds
+    return not felt.is_number
 
 
 def failed_batch(felt: Felt, words: str) -> Finding:

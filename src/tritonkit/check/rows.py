@@ -27,11 +27,12 @@ class Kind(StrEnum):
     HIGHEST = "the largest integers that the model takes"
     LOWEST = "the smallest integers that the model takes"
     PADDED = "a row whose second half is padding"
+    ENDED = "a row whose second half is the largest integer that the model takes"
     REPEATED = "the same row again, but for its last element"
     NAN = "a row of NaN"
 
 
-_ONLY_INTEGERS = (Kind.SPREAD, Kind.HIGHEST, Kind.LOWEST)
+_ONLY_INTEGERS = (Kind.SPREAD, Kind.HIGHEST, Kind.LOWEST, Kind.ENDED)
 _FACTOR = {Kind.LOUD: 1e4, Kind.QUIET: 1e-4}
 _WORDS = (b"yes", b"no", b"maybe", b"triton", b"Stra\xc3\x9fe", b"a b c")
 
@@ -56,7 +57,8 @@ class Rows:
         dtypes = {t.dtype.numpy.kind for t in self.signature.inputs}
         left_out = {
             *(() if dtypes & set("iu") else _ONLY_INTEGERS),
-            *(() if "f" in dtypes else (Kind.LOUD, Kind.QUIET, Kind.NAN)),
+            *(() if "f" in dtypes else (Kind.QUIET, Kind.NAN)),
+            *(() if dtypes & set("fO") else (Kind.LOUD,)),
         }
         return [kind for kind in Kind if kind not in left_out]
 
@@ -136,19 +138,26 @@ class Rows:
             return False
         return self.ranges.get(spec.name, (0, 1))[1] == np.iinfo(spec.dtype.numpy).max
 
+    def _padded(self, spec: TensorSpec, usual: np.ndarray, value: object) -> np.ndarray:
+        """`usual` with `value` in the second half of the first axis that is not the batch."""
+        batch = self.axes[spec.name] or 0
+        axis = next((a for a in range(usual.ndim) if a != batch), None)
+        if axis is None or (value == 0 and usual.dtype.kind == "O"):
+            return usual
+        half = usual.copy()
+        half[(slice(None),) * axis + (slice((usual.shape[axis] + 1) // 2, None),)] = value
+        return half
+
     def _changed(
         self, spec: TensorSpec, usual: np.ndarray, kind: Kind, random: np.random.Generator
     ) -> np.ndarray:
         if kind is Kind.PADDED:
-            batch = self.axes[spec.name] or 0
-            axis = next((a for a in range(usual.ndim) if a != batch), None)
-            if axis is None:
-                return usual
-            half = usual.copy()
-            half[(slice(None),) * axis + (slice((usual.shape[axis] + 1) // 2, None),)] = (
-                b"" if usual.dtype.kind == "O" else 0
+            return self._padded(spec, usual, b"" if usual.dtype.kind == "O" else 0)
+        if kind is Kind.ENDED:
+            limited = spec.dtype.numpy.kind in "iu" and not self.is_unlimited(spec)
+            return self._padded(
+                spec, usual, self.ranges.get(spec.name, (0, 1))[1] if limited else 0
             )
-            return half
         if usual.dtype.kind == "f":
             return _changed_floats(usual, kind)
         if usual.dtype.kind == "O":

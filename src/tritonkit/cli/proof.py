@@ -36,5 +36,6 @@ def _axis(axis: int | None) -> str:
 
 
 def _line(label: str, text: str) -> None:
+    text = "".join(c if c.isprintable() else "�" for c in text)
     for i, part in enumerate(wrap(text, 100, break_long_words=False, break_on_hyphens=False)):
         click.echo(f"  {label if not i else '':<15}{part}")

@@ -37,6 +37,13 @@ _port = click.IntRange(0, 65535)
     show_default=True,
     help="As configured; the same without a scheduler; or one ONNX Runtime session.",
 )
+@click.option(
+    "--response-cache-mb",
+    type=click.IntRange(0, 2**20),
+    default=0,
+    show_default=True,
+    help="Memory for the answers of models packaged with --response-cache.",
+)
 @click.option("--model", help="Serve only this model; ort_baseline needs it.")
 def serve(
     repository: Path,
@@ -45,6 +52,7 @@ def serve(
     grpc_port: int,
     metrics_port: int,
     arm: str,
+    response_cache_mb: int,
     model: str | None,
 ) -> None:
     """Serve a model repository until Ctrl-C, on the real Triton, without Docker."""
@@ -54,6 +62,8 @@ def serve(
     from tritonkit.server.embedded import EmbeddedTriton
     from tritonkit.server.triton_wheel import cache_dir
 
+    if arm == "ort_baseline" and response_cache_mb:
+        raise InputError("ort_baseline has no response cache; leave out --response-cache-mb")
     names = model_names(repository)
     if arm == "ort_baseline" and model is None:
         raise InputError(f"ort_baseline serves one model; give --model, of {names}")
@@ -80,6 +90,7 @@ def serve(
                 http_port=http_port,
                 grpc_port=grpc_port,
                 metrics_port=metrics_port,
+                response_cache_mb=response_cache_mb,
             )
         stack.enter_context(server)
         _announce(server, ", ".join(names))

@@ -20,7 +20,13 @@ from tritonkit.client.transport import InferRequest, infer_request
 from tritonkit.errors import CheckFailedError, TritonkitError
 from tritonkit.load.arrivals import poisson
 from tritonkit.load.user import DRAIN_S, InferUser, Run
-from tritonkit.payloads import RANDOM_PAYLOADS, Payload, random_payloads, read_payloads
+from tritonkit.payloads import (
+    RANDOM_PAYLOADS,
+    Payload,
+    random_payloads,
+    read_payloads,
+    require_fit,
+)
 from tritonkit.samples import write_samples
 from tritonkit.stats.latency import summarise
 
@@ -125,7 +131,7 @@ def _conclude(environment: Environment, **_: Any) -> None:
 def _requests(host: str, options: Any, dynamic_batching: bool) -> list[InferRequest]:
     """The requests to send. CheckFailedError if another arm than the named listens at `host`."""
     with Client(host if "://" in host else f"http://{host}") as client:
-        signature = client.spec(options.model).signature
+        spec = client.spec(options.model)
         found = "dynamic_batching" in client.config(options.model)
     if found != dynamic_batching:
         raise CheckFailedError(
@@ -135,11 +141,15 @@ def _requests(host: str, options: Any, dynamic_batching: bool) -> list[InferRequ
     recorded = Path(options.payloads or f"model_repository/{options.model}/payloads.npz")
     payloads: list[Payload]
     if options.payloads or recorded.is_file():
-        payloads = read_payloads(recorded)
+        payloads = require_fit(
+            recorded, read_payloads(recorded), spec.signature.inputs, spec.optional
+        )
     else:
         log.warning("no %s: sending random values", recorded)
-        payloads = random_payloads(signature, RANDOM_PAYLOADS, options.seed)
-    outputs = [t.name for t in signature.outputs]
+        payloads = random_payloads(
+            spec.signature, RANDOM_PAYLOADS, options.seed, batched=spec.batches
+        )
+    outputs = [t.name for t in spec.signature.outputs]
     return [infer_request(options.model, payload, outputs) for payload in payloads]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,6 +18,7 @@ from tritonkit.repository.scheduling import (
 )
 from tritonkit.repository.tensors import ConfigTensor, tensor_refusals
 from tritonkit.repository.warmup import WarmUp, warmup_refusals
+from tritonkit.signature import TensorSpec
 
 __all__ = [
     "BACKEND",
@@ -74,6 +76,16 @@ class ModelConfig:
         for refusal in self._refusals():
             raise RepositoryError(f"model '{self.name}': {refusal}")
 
+    @property
+    def wire_inputs(self) -> tuple[TensorSpec, ...]:
+        """What a request has."""
+        return tuple(tensor.wire_spec(self.max_batch_size > 0) for tensor in self.inputs)
+
+    @property
+    def wire_outputs(self) -> tuple[TensorSpec, ...]:
+        """What an answer has."""
+        return tuple(tensor.wire_spec(self.max_batch_size > 0) for tensor in self.outputs)
+
     def _refusals(self) -> Iterator[str]:
         for what, least in _LEAST.items():
             if not least <= getattr(self, what) <= INT32_MOST:
@@ -105,8 +117,19 @@ class ModelConfig:
 
 
 def require_model_name(name: str) -> None:
-    """RepositoryError unless `name` is that of one visible folder."""
+    """RepositoryError unless `name` is that of one visible folder, and a shell takes it as it is,
+    as it must for Triton's Python backend.
+    """
     if not name.isprintable():  # what UTF-8 cannot say is not printable either
         raise RepositoryError(f"model {name!a}: a model name must be printable")
     if not name or "/" in name or name.startswith("."):
         raise RepositoryError(f"model '{name}': a model name must be a plain folder name")
+    if not is_literal(name):
+        raise RepositoryError(
+            f"model '{name}': a model name must be letters, digits and . _ - + = : , @ alone"
+        )
+
+
+def is_literal(text: str) -> bool:
+    """Whether a shell takes `text` as one word, as it stands."""
+    return re.fullmatch(r"[\w.+=:,@-]+", text) is not None

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from tritonkit.errors import InputError, ModelError, RepositoryError
-from tritonkit.payloads import PAYLOADS, Payload, read_payloads
+from tritonkit.payloads import PAYLOADS, misfit, read_payloads, write_payloads
 from tritonkit.repository.config import ModelConfig, VersionPolicy, require_model_name
 from tritonkit.repository.execution import Execution, execution_contradictions
 from tritonkit.repository.fragment import read_fragment, require_kept
 from tritonkit.repository.labels import with_labels
 from tritonkit.repository.layout import MODEL, is_ensemble, versions, write_model
-from tritonkit.repository.proved import DEFAULT_MAX_BATCH_SIZE, allowed_batch_size, record
+from tritonkit.repository.proved import (
+    DEFAULT_MAX_BATCH_SIZE,
+    allowed_batch_size,
+    needs_proof,
+    record,
+)
 from tritonkit.repository.scheduling import DynamicBatching, QueuePolicy, TimeoutAction
 from tritonkit.repository.stateful import Sequences, stateful
-from tritonkit.repository.tensors import ConfigTensor, config_tensors
+from tritonkit.repository.tensors import ConfigTensor, config_tensors, to_wire
 from tritonkit.repository.warmup import (
     WARMUP_FOLDER,
     WarmUp,
@@ -25,7 +33,7 @@ from tritonkit.repository.warmup import (
     real_warmup,
     synthetic_warmup,
 )
-from tritonkit.signature import ModelSignature, data_type_of, external_files, read_signature
+from tritonkit.signature import ModelSignature, external_files, read_signature
 from tritonkit.verification import VERIFICATION, Verification, read_verification
 
 
@@ -37,7 +45,8 @@ class Settings:
     32. scheduler: None for requests that run one by one. instances: on each device of `execution`.
     threads, inter_op_threads: of each instance.
     warmup_batch_sizes: None warms up with one row, half the most and the most; () not at all.
-    warmup_payloads: a payloads.npz with real requests; without it floats are random, else zeros.
+    warmup_payloads: a payloads.npz with real requests, of an export or a repository; without it
+    floats are random, else zeros.
     labels: files by output; "" is the only output. version_policy: None is the newest version.
     extra: a file with more of a config, in protobuf text, for what the kit does not know.
     """
@@ -85,9 +94,10 @@ def package_model(
 
     exported: the folder that `tritonkit export` wrote, or a bare .onnx file. Its external data
     goes with it. version: None takes the next free number; one that exists is replaced.
-    prove: is asked what the export does not say, unless the model is to be served unbatched; what
-    it finds goes into the version's verification.json. Without it what is not known is not
-    refused. force: package what must not be batched, and more rows than were proved.
+    prove: is asked what the export does not say, or says of fewer rows, unless the model is to be
+    served unbatched; what it finds goes into the version's verification.json. Without it what is
+    not known is not refused. force: package what must not be batched, and more rows than were
+    proved.
     CheckFailedError, ModelError, RepositoryError; nothing is written then.
     """
     require_model_name(name)
@@ -101,7 +111,7 @@ def package_model(
     asked = settings.max_batch_size
     verification = read_verification(exported / VERIFICATION, model)
     proof = None
-    if verification is None and prove is not None and asked != 0:
+    if prove is not None and needs_proof(asked, verification, force=force):
         # Before that, which takes its time, what can be said at once.
         rows = DEFAULT_MAX_BATCH_SIZE if asked is None else asked
         if not signature.without_batch_axis():
@@ -110,19 +120,23 @@ def package_model(
         verification = proof.verification
     rows = allowed_batch_size(name, settings.max_batch_size, verification, force=force)
     config, more = _planned(name, signature, rows, settings)
-    payloads = found.pop(PAYLOADS, None)
+    recorded = found.pop(PAYLOADS, None)
     files: dict[str, Path | bytes] = {**external_files(model), **found, MODEL: model}
     if proof is not None:
         files[VERIFICATION] = record(model, proof.to_json(), found.get(VERIFICATION))
-    return write_model(
-        repository,
-        config,
-        files,
-        version=version,
-        payloads=payloads,
-        keep_payloads=_fits(repository / name / PAYLOADS, signature),
-        beside=more,
-    )
+    with tempfile.TemporaryDirectory(prefix="tritonkit-") as work:
+        payloads = None
+        if recorded is not None:
+            payloads = _wire_payloads(recorded, signature, config, Path(work) / PAYLOADS)
+        return write_model(
+            repository,
+            config,
+            files,
+            version=version,
+            payloads=payloads,
+            keep_payloads=_fits(repository / name / PAYLOADS, config),
+            beside=more,
+        )
 
 
 def exported_model(exported: Path) -> Path:
@@ -152,7 +166,7 @@ def _planned(
         sequences, inputs, outputs = part.batching, part.inputs, part.outputs
         files |= part.files
     outputs, labels = with_labels(name, outputs, settings.labels)
-    warmup, real = _warmup(name, signature, inputs, rows, settings)
+    warmup, real = _warmup(name, inputs, rows, settings)
     config = ModelConfig(
         name=name,
         inputs=inputs,
@@ -176,11 +190,7 @@ def _planned(
 
 
 def _warmup(
-    name: str,
-    signature: ModelSignature,
-    inputs: tuple[ConfigTensor, ...],
-    rows: int,
-    settings: Settings,
+    name: str, inputs: tuple[ConfigTensor, ...], rows: int, settings: Settings
 ) -> tuple[tuple[WarmUp, ...], dict[str, bytes]]:
     sizes = settings.warmup_batch_sizes
     if isinstance(settings.scheduler, Sequences):
@@ -189,10 +199,11 @@ def _warmup(
         sizes = default_sizes(rows)
     if settings.warmup_payloads is None:
         return synthetic_warmup(inputs, sizes), {}
-    payloads = read_payloads(settings.warmup_payloads)
+    payloads = [to_wire(payload, inputs) for payload in read_payloads(settings.warmup_payloads)]
+    wanted = [tensor.wire_spec(rows > 0) for tensor in inputs]
     for payload in payloads:
-        if (misfit := _misfit(payload, signature)) is not None:
-            raise RepositoryError(f"model '{name}': {settings.warmup_payloads}: {misfit}")
+        if (why := misfit(payload, wanted)) is not None:
+            raise RepositoryError(f"model '{name}': {settings.warmup_payloads}: {why}")
     if not payloads:
         raise RepositoryError(f"model '{name}': {settings.warmup_payloads} has no requests")
     return real_warmup(inputs, sizes, payloads, batched=rows > 0)
@@ -253,25 +264,40 @@ def _require_versions(
             )
 
 
-def _fits(path: Path, signature: ModelSignature) -> bool:
-    """Whether `path` holds requests that a model of this signature takes."""
+def _wire_payloads(
+    recorded: Path, signature: ModelSignature, config: ModelConfig, target: Path
+) -> Path | None:
+    """The file of an export's requests as a server takes them: `recorded` itself, or `target`.
+
+    Without the inputs that a sequence scheduler fills in. RepositoryError for what are no rows of
+    the model; None if they are none of a model without batches, of which an export records rows
+    all the same.
+    """
+    given = read_payloads(recorded)
+    inside = {t.name for t in signature.inputs} - {t.name for t in config.inputs}
+    wire = [
+        to_wire({n: a for n, a in payload.items() if n not in inside}, config.inputs)
+        for payload in given
+    ]
+    for why in filter(None, (misfit(payload, config.wire_inputs) for payload in wire)):
+        if config.max_batch_size == 0:
+            return None
+        raise RepositoryError(
+            f"model '{config.name}': {recorded}: {why}; export the model again, or delete the file"
+        )
+    if [_shapes(payload) for payload in wire] == [_shapes(payload) for payload in given]:
+        return recorded
+    write_payloads(target, wire)
+    return target
+
+
+def _shapes(payload: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in payload.items()}
+
+
+def _fits(path: Path, config: ModelConfig) -> bool:
+    """Whether `path` holds requests that a server takes with this config."""
     try:
-        return not any(_misfit(payload, signature) for payload in read_payloads(path))
+        return not any(misfit(payload, config.wire_inputs) for payload in read_payloads(path))
     except InputError:
         return False
-
-
-def _misfit(payload: Payload, signature: ModelSignature) -> str | None:
-    """Why a request is none that the model takes, in words; None if it is."""
-    wanted = {spec.name: spec for spec in signature.inputs}
-    if payload.keys() != wanted.keys():
-        return f"a request has the inputs {sorted(payload)}; the model takes {sorted(wanted)}"
-    for name, array in payload.items():
-        spec = wanted[name]
-        fits = array.ndim == len(spec.shape) and all(
-            have == want or not isinstance(want, int)
-            for have, want in zip(array.shape, spec.shape, strict=True)
-        )
-        if data_type_of(array) != spec.dtype or not fits:
-            return f"a request has {name}:{array.dtype}{list(array.shape)}; the model takes {spec}"
-    return None

@@ -13,6 +13,19 @@ DEFAULT_MAX_BATCH_SIZE = 32
 """The rows of a model of which more were proved, and nothing else was asked for."""
 
 
+def needs_proof(asked: int | None, verification: Verification | None, *, force: bool) -> bool:
+    """Whether so many rows have to be proved yet: nothing is known, or less than is asked for.
+
+    What was found unsafe stays so, and by force what is known is enough.
+    """
+    if asked == 0:
+        return False
+    if verification is None:
+        return True
+    more = asked is not None and asked > verification.max_batch_size
+    return more and verification.verdict.batchable and not force
+
+
 def allowed_batch_size(
     model: str, asked: int | None, verification: Verification | None, *, force: bool
 ) -> int:
@@ -36,8 +49,9 @@ def allowed_batch_size(
     if asked is not None and asked > verification.max_batch_size:
         raise RepositoryError(
             f"model '{model}': max_batch_size {asked} is more than the "
-            f"{verification.max_batch_size} that were proved; prove it with tritonkit check "
-            f"--max-batch-size {asked}, ask for {verification.max_batch_size} or less, or --force"
+            f"{verification.max_batch_size} that were proved; export it again with tritonkit "
+            f"export … --max-batch-size {asked}, ask for {verification.max_batch_size} or less, or "
+            "--force"
         )
     return asked or min(DEFAULT_MAX_BATCH_SIZE, verification.max_batch_size)
 

@@ -1,9 +1,16 @@
-"""The inputs and outputs of a model as config.pbtxt states them."""
+"""The inputs and outputs of a model as config.pbtxt states them, and as they go over the wire.
+
+Triton has no empty dims: a tensor that has nothing but its batch axis, [n] in the model, is [n,1]
+on the wire, and a scalar of a model without batches is [1]. A model repository and all servers
+speak wire shapes, an export and ONNX Runtime the model's own; `to_wire` and `to_model` translate.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from tritonkit.errors import ModelError
 from tritonkit.signature import DataType, TensorSpec
@@ -27,6 +34,33 @@ class ConfigTensor:
     def wire_dims(self) -> tuple[int, ...]:
         """The dims of requests and answers. Triton has no empty ones: () goes as [1]."""
         return self.dims or (1,)
+
+    def wire_spec(self, batched: bool) -> TensorSpec:
+        """The tensor of requests and answers, with the batch axis if the model has one."""
+        dims = (dim if dim >= 0 else f"dim_{i}" for i, dim in enumerate(self.wire_dims, batched))
+        return TensorSpec(self.name, self.dtype, (*(["batch"] if batched else []), *dims))
+
+
+def to_wire(
+    arrays: Mapping[str, np.ndarray], tensors: Sequence[ConfigTensor]
+) -> dict[str, np.ndarray]:
+    """Arrays of the model's, as requests and answers have them. What is of neither stays."""
+    bare = {tensor.name: 0 if tensor.dims else 1 for tensor in tensors}
+    return {
+        name: array[..., np.newaxis] if array.ndim == bare.get(name) else array
+        for name, array in arrays.items()
+    }
+
+
+def to_model(
+    arrays: Mapping[str, np.ndarray], inputs: Sequence[TensorSpec]
+) -> dict[str, np.ndarray]:
+    """The arrays of a request, as the model takes them. inputs: as its ONNX file declares them."""
+    ranks = {tensor.name: len(tensor.shape) for tensor in inputs}
+    return {
+        name: array[..., 0] if name in ranks and array.shape[ranks[name] :] == (1,) else array
+        for name, array in arrays.items()
+    }
 
 
 def config_tensors(

@@ -28,9 +28,10 @@ from tritonkit.payloads import random_payloads
 from tritonkit.repository import pbtxt
 from tritonkit.repository.config import ModelConfig
 from tritonkit.repository.layout import model_file, read_config
+from tritonkit.repository.tensors import to_model, to_wire
 from tritonkit.server.kserve import HEADER_LENGTH, InferRequest, decode_request, encode_response
 from tritonkit.server.onnxruntime_backend.session import open_session
-from tritonkit.signature import read_signature
+from tritonkit.signature import ModelSignature, TensorSpec, read_signature
 
 WARM_UP_RUNS = 10
 
@@ -42,21 +43,28 @@ class Baseline:
         self.config = config
         self._session = open_session(file, pbtxt.as_json(config))
         self._inputs = {t.name: t for t in config.inputs}
+        self._takes = read_signature(file).inputs
         self._outputs = [t.name for t in config.outputs]
         self._pool = ThreadPoolExecutor(config.instances, thread_name_prefix="ort")
         self._rows_run: Counter[int] = Counter()
-        for payload in random_payloads(read_signature(file), WARM_UP_RUNS, seed=0):
-            self._session.run(None, _as_ort_takes(payload))
+        requests = ModelSignature(config.wire_inputs, ())
+        for payload in random_payloads(
+            requests, WARM_UP_RUNS, seed=0, batched=config.max_batch_size > 0
+        ):
+            self._session.run(None, self._feed(payload))
 
     async def infer(self, request: InferRequest) -> dict[str, np.ndarray]:
         """Run one request alone. InputError for what the model does not take."""
         rows = self._check(request)
         names = list(request.outputs) or self._outputs
         loop = asyncio.get_running_loop()
-        feed = _as_ort_takes(request.inputs)
+        feed = self._feed(request.inputs)
         arrays = await loop.run_in_executor(self._pool, self._session.run, names, feed)
         self._rows_run[rows] += 1
-        return dict(zip(names, arrays, strict=True))
+        return to_wire(dict(zip(names, arrays, strict=True)), self.config.outputs)
+
+    def _feed(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return _as_ort_takes(to_model(inputs, self._takes))
 
     def _check(self, request: InferRequest) -> int:
         if request.inputs.keys() != self._inputs.keys():
@@ -72,7 +80,7 @@ class Baseline:
             expected = self._inputs[name]
             if array.dtype != expected.dtype.numpy:
                 raise InputError(f"input '{name}' is {array.dtype}, expected {expected.dtype.name}")
-            wanted = (-1, *expected.dims) if batched else expected.dims
+            wanted = (-1, *expected.wire_dims) if batched else expected.wire_dims
             if len(array.shape) != len(wanted) or any(
                 w not in (-1, d) for d, w in zip(array.shape, wanted, strict=True)
             ):
@@ -184,19 +192,22 @@ def build_app(baseline: Baseline) -> Starlette:
 
 
 def _model_metadata(config: ModelConfig) -> Mapping[str, Any]:
-    batch = [-1] if config.max_batch_size > 0 else []
-
-    def describe(tensors: tuple[Any, ...]) -> list[dict[str, Any]]:
+    def describe(tensors: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
         return [
-            {"name": t.name, "datatype": t.dtype.name, "shape": [*batch, *t.dims]} for t in tensors
+            {
+                "name": tensor.name,
+                "datatype": tensor.dtype.name,
+                "shape": [dim if isinstance(dim, int) else -1 for dim in tensor.shape],
+            }
+            for tensor in tensors
         ]
 
     return {
         "name": config.name,
         "versions": ["1"],
         "platform": "onnxruntime_onnx",
-        "inputs": describe(config.inputs),
-        "outputs": describe(config.outputs),
+        "inputs": describe(config.wire_inputs),
+        "outputs": describe(config.wire_outputs),
     }
 
 

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tritonkit.errors import RepositoryError
+from tritonkit.errors import RepositoryError, ServerError
+from tritonkit.repository.config import is_literal, require_model_name
 from tritonkit.repository.layout import model_names
 from tritonkit.server.local import LocalServer
-from tritonkit.server.triton_wheel import assemble_backends, installed_triton
+from tritonkit.server.triton_wheel import TritonFiles, assemble_backends, installed_triton
 
 # Triton lets running requests end for so long; idle connections also hold it until then.
 DRAIN_S = 5
@@ -26,6 +27,7 @@ class EmbeddedTriton(LocalServer):
     Auto-complete is off, so that what is written in config.pbtxt is what runs. Its output goes
     to `log`, which is kept. `cpus` are the CPUs that it may use; empty means all. Leaving lets
     running requests end; with drain=False it ends the server at once, which saves 3 seconds.
+    `response_cache_mb` is the size of the cache of answers for the models that want it; 0 is none.
     `options` are added to Triton's command line, after the kit's own.
 
     RepositoryError, PortInUseError, SetupError, or ServerError with Triton's own reason if it
@@ -46,6 +48,7 @@ class EmbeddedTriton(LocalServer):
         metrics_port: int = 0,
         cpus: Sequence[int] = (),
         drain: bool = True,
+        response_cache_mb: int = 0,
         options: Sequence[str] = (),
     ):
         super().__init__(
@@ -56,6 +59,7 @@ class EmbeddedTriton(LocalServer):
             grace_s=STOP_GRACE_S if drain else 0.0,
         )
         self._repository = repository
+        self._response_cache_mb = response_cache_mb
         self._extra = tuple(options)
         self._shm_prefix = f"tritonkit-{os.getpid()}-{id(self):x}-"
 
@@ -66,26 +70,48 @@ class EmbeddedTriton(LocalServer):
 
     def _check(self) -> None:
         installed_triton()
-        if not model_names(self._repository):
+        names = model_names(self._repository)
+        if not names:
             raise RepositoryError(
                 f"{self._repository} has no models; add one with: tritonkit package"
             )
+        # The Python backend starts its stubs by a shell and quotes nothing: a name with a space
+        # would never get ready, and one with a command would run it.
+        for name in names:
+            require_model_name(name)
 
     def _command(self, work: Path, ports: Mapping[str, int]) -> tuple[list[str], dict[str, str]]:
         files = installed_triton()
         backends = assemble_backends(files, work / "backends")
+        if not is_literal(str(work).replace("/", "")):
+            raise ServerError(
+                f"{self.name} cannot work in {work.parent}: a shell would not take that name as it "
+                "is; set TMPDIR to another folder"
+            )
+        # Its own path may be anything, this one is literal.
+        repository = work / "repository"
+        repository.symlink_to(self._repository.resolve(), target_is_directory=True)
         argv = [
             str(files.binary.resolve()),
-            f"--model-repository={self._repository.resolve()}",
+            f"--model-repository={repository}",
             f"--backend-directory={backends}",
             "--disable-auto-complete-config",
             f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
             f"--exit-timeout-secs={DRAIN_S}",
+            *self._cache_options(files),
             *(f"--{purpose}-address={self._host}" for purpose in ports),
             *(f"--{purpose}-port={port}" for purpose, port in ports.items()),
             *self._extra,
         ]
         return argv, _environment(files.libraries.resolve())
+
+    def _cache_options(self, files: TritonFiles) -> list[str]:
+        # Its default is a folder of NVIDIA's container.
+        folder = files.binary.resolve().parents[1] / "caches"
+        options = [f"--cache-directory={folder}"]
+        if self._response_cache_mb:
+            options.append(f"--cache-config=local,size={self._response_cache_mb * 2**20}")
+        return options
 
     def __exit__(self, *exc: object) -> None:
         try:

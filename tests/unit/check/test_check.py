@@ -71,6 +71,28 @@ LEAKS = {
         { s = Shape<start=0,end=1>(x) f = Cast<to=1>(s) [leak] y = Div(x, f) }""",
         ("batch_size", "leak"),
     ),
+    "a little of the number of rows": (
+        """(float[batch,4] x) => (float[batch,4] y)
+        { s = Shape<start=0,end=1>(x) f = Cast<to=1>(s) k = Constant<value_float=0.001>()
+          g = Mul(f, k) o = Constant<value_float=1.0>() h = Add(g, o) [leak] y = Div(x, h) }""",
+        ("batch_size", "leak"),
+    ),
+    "the row's place in the batch": (
+        """(float[batch,4] x) => (float[batch,4] y)
+        <int64 zero = {0}, int64 one = {1}, int64[1] ax = {1}, int64[1] first = {0}>
+        { s = Shape<start=0,end=1>(x) n = Squeeze(s, first) [leak] r = Range(zero, n, one)
+          u = Unsqueeze(r, ax) f = Cast<to=1>(u) y = Add(x, f) }""",
+        ("batch_size", "leak"),
+    ),
+    "integers times the number of rows": (
+        """(int64[batch,4] x) => (int64[batch,4] y)
+        { s = Shape<start=0,end=1>(x) [leak] y = Mul(x, s) }""",
+        ("batch_size", "leak"),
+    ),
+    "a leak over the batch, with another axis that comes apart": (
+        "(float[batch,seq] x) => (float[batch,seq] y) { [leak] y = Softmax<axis=0>(x) }",
+        ("neighbour", "leak"),
+    ),
     "chance": (
         """(float[batch,4] x) => (float[batch,4] y)
         { [leak] n = RandomNormalLike(x) y = Add(x, n) }""",
@@ -176,7 +198,7 @@ NO_BATCH = {
     ),
     "nothing dynamic": (
         "(float[3,4] x) => (float[4] y) { y = ReduceSum<keepdims=0,noop_with_empty_axes=0>(x) }",
-        ("no_batch_axis", "x", None),
+        ("fixed_batch", "x", None),
     ),
     "a batch baked into a shape": (
         """(float[batch,4] x) => (float[batch,4] y)

@@ -194,7 +194,6 @@ def test_numbers_that_are_not_rounded(resized):
     assert (found.node, found.rounds) == ("leak", False)
 
 
-@pytest.mark.xfail(strict=True, reason="graph inputs and weights count as rounded numbers")
 @pytest.mark.parametrize(
     ("graph", "made"),
     [
@@ -225,7 +224,6 @@ def test_number_of_rows_is_no_rounding(resized, graph, made):
     assert (found.node, found.rounds) == ("leak", False)
 
 
-@pytest.mark.xfail(strict=True, reason="one tensor that numpy cannot hold hides all the others")
 def test_tensor_that_numpy_lacks(parted):
     """A tensor of a dtype that cannot be looked at does not keep the node from being named."""
     found = parted(

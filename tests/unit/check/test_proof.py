@@ -70,7 +70,6 @@ def test_verification():
     assert (made.verdict, made.max_batch_size, made.reasons) == (Verdict.UNSAFE, 0, ("rows leak",))
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="the tolerance is written as it is")
 def test_tolerance_that_is_no_number():
     """A tolerance without end is no reason for a crash."""
     assert written(Proof(Verdict.SAFE_WITHIN, (), {}, tolerance=math.inf))["tolerance"] is None

@@ -44,7 +44,7 @@ def test_same_row_again(dtype):
 @pytest.mark.parametrize(
     ("dtype", "missing"),
     [
-        ("FP32", {Kind.SPREAD, Kind.HIGHEST, Kind.LOWEST}),
+        ("FP32", {Kind.SPREAD, Kind.HIGHEST, Kind.LOWEST, Kind.ENDED}),
         ("INT64", {Kind.LOUD, Kind.QUIET, Kind.NAN}),
     ],
 )

@@ -129,7 +129,6 @@ def test_custom_operator(refused, tmp_path):
     assert "own:Magic" in refused(tmp_path / "magic.onnx")
 
 
-@pytest.mark.xfail(strict=True, reason="it takes the first of no inputs")
 def test_no_inputs(check):
     """A model without inputs cannot be batched."""
     done = check(NO_INPUTS)
@@ -174,7 +173,6 @@ def test_bad_rows(refused, tmp_path, what):
     assert refused(HEALTHY, "--input", "x=rows.npy")
 
 
-@pytest.mark.xfail(strict=True, reason="names and ranks of --input are not compared with the model")
 @pytest.mark.parametrize(
     ("graph", "name", "shape"),
     [(HEALTHY, "z", (3, 4)), (HEALTHY, "x", (3, 4, 2)), (TWO, "x", (3, 4))],
@@ -218,7 +216,6 @@ def test_odd_names(check, tmp_path):
     assert json.loads(done.stdout)["batch_axis"] == {odd: 0, "y": 0}
 
 
-@pytest.mark.xfail(strict=True, reason="names are printed as they are")
 def test_names_that_steer_a_terminal(check, tmp_path):
     """A node's name does not reach the terminal with its control characters."""
     model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> g {LEAK}')

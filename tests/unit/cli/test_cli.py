@@ -1,5 +1,6 @@
 """The command as a user meets it: the installed script, its exit code, its one line, its traces."""
 
+import json
 import os
 import shutil
 import socket
@@ -253,6 +254,15 @@ def test_package_no_batch_axis(refused, saved):
     assert words.startswith("model 'fixed' is not batchable: the batch is fixed at 1: x:FP32[1,4]")
 
 
+def test_package_more_than_was_proved(tritonkit, saved, work):
+    """More rows than the export proved are proved by package, and go into its record."""
+    tritonkit("export", saved("m.onnx", RELU), "-o", "out", "--max-batch-size", 4)
+    done = tritonkit("package", "out", "--name", "m", "--max-batch-size", 16)
+    assert (done.returncode, done.stderr) == (0, "")
+    record = json.loads((work / done.stdout.strip() / "verification.json").read_text())
+    assert record["check"]["max_batch_size"] == 16
+
+
 def test_package_without_batches(tritonkit, saved, work):
     """Such a model is packaged with a max_batch_size of 0."""
     done = tritonkit("package", saved("fixed.onnx", FIXED), "--max-batch-size", 0)
@@ -290,6 +300,12 @@ def test_package_bad_options(tritonkit, saved, work, options, words):
 def test_no_repository(refused, command):
     """A missing repository is named with the ways to make one."""
     assert refused(2, *command).startswith("no model repository at model_repository; make one")
+
+
+def test_serve_baseline_with_a_cache(refused, work):
+    """The baseline has no response cache, so one that is asked for is refused."""
+    words = refused(2, "serve", "--arm", "ort_baseline", "--model", "m", "--response-cache-mb", 4)
+    assert words == "ort_baseline has no response cache; leave out --response-cache-mb"
 
 
 def test_compare_unknown(refused, repository):

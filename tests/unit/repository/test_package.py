@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 
 from tritonkit.errors import InputError, ModelError, RepositoryError
-from tritonkit.payloads import write_payloads
+from tritonkit.payloads import read_payloads, write_payloads
 from tritonkit.repository.config import DynamicBatching
 from tritonkit.repository.ensemble import package_ensemble
 from tritonkit.repository.execution import Accelerator, Execution, GraphLevel, InstanceKind
@@ -27,6 +27,7 @@ from tritonkit.repository.stateful import Sequences
 
 SCALE = """(float[batch,2] x) => (float[batch,2] y)
 <float[2] w = {2.0, 3.0}> { y = Mul(x, w) }"""
+ROW = {"x": np.array([[1.0, 2.0]], np.float32)}
 
 
 def saved(path: Path, graph: str = SCALE, data: str | None = None) -> Path:
@@ -52,7 +53,7 @@ def exported(folder: Path, data: str | None = None) -> Path:
     """An export folder as `tritonkit export` leaves it."""
     saved(folder / "model.onnx", data=data)
     (folder / "verification.json").write_text(json.dumps({"source": "here"}))
-    (folder / "payloads.npz").write_bytes(b"payloads")
+    write_payloads(folder / "payloads.npz", [ROW])
     return folder
 
 
@@ -388,13 +389,9 @@ def test_dimension_of_0(tmp_path):
     assert not (tmp_path / "repo").exists()
 
 
-ROW = {"x": np.array([[1.0, 2.0]], np.float32)}
-
-
 def test_old_payloads_that_fit(tmp_path):
     """A new version without payloads keeps those of the old that its inputs still take."""
     folder = exported(tmp_path / "out")
-    write_payloads(folder / "payloads.npz", [ROW])
     package_model(folder, "m", tmp_path / "repo", Settings(8))
     package_model(saved(tmp_path / "new.onnx"), "m", tmp_path / "repo", Settings(8))
     assert "payloads.npz" in files(tmp_path / "repo" / "m")
@@ -413,7 +410,6 @@ def test_old_payloads_that_fit(tmp_path):
 def test_old_payloads_that_do_not_fit(tmp_path, graph):
     """Payloads that the new version's inputs do not take are gone with it."""
     folder = exported(tmp_path / "out")
-    write_payloads(folder / "payloads.npz", [ROW])
     package_model(folder, "m", tmp_path / "repo", Settings(8))
     package_model(saved(tmp_path / "new.onnx", graph), "m", tmp_path / "repo", Settings(8))
     assert "payloads.npz" not in files(tmp_path / "repo" / "m")
@@ -482,3 +478,111 @@ def test_name_of_an_ensemble(tmp_path):
     package_ensemble(repository, "m", ["a", "b"], [("a.y", "b.x")])
     with pytest.raises(RepositoryError, match="is an ensemble; give the model another --name"):
         package_model(saved(tmp_path / "m.onnx"), "m", repository, Settings(8))
+
+
+NAMES = "(float[N,2] x, int64[N] n, string[N] s) => (float[N,2] y, int64[N] m)"
+BARE = NAMES + " { y = Neg(x) m = Neg(n) }"
+BARE_ROW = {**ROW, "n": np.array([7]), "s": np.array(["hi"], dtype=object)}
+
+
+def bare(folder: Path) -> Path:
+    """The export of a model that has tensors with nothing but their batch axis."""
+    saved(folder / "model.onnx", BARE)
+    write_payloads(folder / "payloads.npz", [BARE_ROW])
+    return folder
+
+
+def shapes(path: Path) -> dict:
+    """Those of the first request in a payloads.npz."""
+    return {name: array.shape for name, array in read_payloads(path)[0].items()}
+
+
+def test_payloads_in_wire_shapes(tmp_path):
+    """In a repository the payloads are what a server takes: [1] becomes [1,1], values stay."""
+    package_model(bare(tmp_path / "out"), "m", tmp_path / "repo", Settings(8))
+    written = tmp_path / "repo" / "m" / "payloads.npz"
+    assert shapes(written) == {"x": (1, 2), "n": (1, 1), "s": (1, 1)}
+    (payload,) = read_payloads(written)
+    assert (payload["n"].item(), payload["s"].item()) == (7, b"hi")
+    assert shapes(tmp_path / "out" / "payloads.npz")["n"] == (1,)
+
+
+def test_payloads_without_batches(tmp_path):
+    """Unbatched, a dynamic dimension is none of the batch: [1] stays what it is."""
+    package_model(bare(tmp_path / "out"), "m", tmp_path / "repo", Settings(0))
+    assert shapes(tmp_path / "repo" / "m" / "payloads.npz") == {"x": (1, 2), "n": (1,), "s": (1,)}
+
+
+def test_payloads_as_they_were(tmp_path):
+    """Payloads whose shapes are those of the wire are copied, byte for byte."""
+    folder = exported(tmp_path / "out")
+    package_model(folder, "m", tmp_path / "repo", Settings(8))
+    copy = tmp_path / "repo" / "m" / "payloads.npz"
+    assert copy.read_bytes() == (folder / "payloads.npz").read_bytes()
+
+
+def test_wire_payloads_are_kept(tmp_path):
+    """A new version without payloads keeps those of the old, which are in wire shapes."""
+    package_model(bare(tmp_path / "out"), "m", tmp_path / "repo", Settings(8))
+    package_model(saved(tmp_path / "new.onnx", BARE), "m", tmp_path / "repo", Settings(8))
+    assert shapes(tmp_path / "repo" / "m" / "payloads.npz")["n"] == (1, 1)
+
+
+def test_payloads_in_the_models_shapes_are_not_kept(tmp_path):
+    """Payloads that an older kit left there in the model's shapes are gone with a new version."""
+    package_model(bare(tmp_path / "out"), "m", tmp_path / "repo", Settings(8))
+    write_payloads(tmp_path / "repo" / "m" / "payloads.npz", [BARE_ROW])
+    package_model(saved(tmp_path / "new.onnx", BARE), "m", tmp_path / "repo", Settings(8))
+    assert "payloads.npz" not in files(tmp_path / "repo" / "m")
+
+
+def test_exported_payloads_that_do_not_fit(tmp_path):
+    """Payloads that are no rows of the model are refused with the remedy; nothing is written."""
+    folder = exported(tmp_path / "out")
+    write_payloads(folder / "payloads.npz", [{"x": np.zeros((1, 3), np.float32)}])
+    with pytest.raises(
+        RepositoryError,
+        match=r"^model 'm': .*payloads\.npz: a request has x:float32\[1, 3\]; the model takes "
+        r"x:FP32\[batch,2\]; export the model again, or delete the file$",
+    ):
+        package_model(folder, "m", tmp_path / "repo", Settings(8))
+    assert not (tmp_path / "repo").exists()
+
+
+def test_rows_of_a_model_without_batches(tmp_path):
+    """What an export draws as rows for a model that takes none is not taken along."""
+    graph = "(float[2] x, float k) => (float[2] y) { y = Mul(x, k) }"
+    folder = tmp_path / "out"
+    saved(folder / "model.onnx", graph)
+    one = np.ones(1, np.float32)
+    write_payloads(folder / "payloads.npz", [{"x": one, "k": one}])
+    package_model(folder, "m", tmp_path / "repo", Settings(0))
+    assert "payloads.npz" not in files(tmp_path / "repo" / "m")
+
+
+@pytest.mark.parametrize("source", ["out", "repo/m"])
+def test_real_warmup_of_bare_tensors(tmp_path, source):
+    """Warm-up takes the requests of an export as well as those of a repository."""
+    package_model(bare(tmp_path / "out"), "m", tmp_path / "repo", Settings(8))
+    settings = Settings(8, warmup_payloads=tmp_path / source / "payloads.npz")
+    package_model(tmp_path / "out", "warm", tmp_path / "repo", settings)
+    (*_, run) = read_config(tmp_path / "repo", "warm").warmup
+    assert {name: given.dims for name, given in run.inputs.items()} == {
+        "x": (2,),
+        "n": (1,),
+        "s": (1,),
+    }
+    n = (tmp_path / "repo" / "warm" / "warmup" / run.inputs["n"].file).read_bytes()
+    assert np.frombuffer(n, np.int64).tolist() == [7]
+
+
+def test_payloads_of_a_stateful_model(tmp_path):
+    """What a sequence scheduler fills in is no part of a request, nor of a recorded one."""
+    graph = """(float[N,2] x, float[N,2] h) => (float[N,2] y, float[N,2] g)
+    { y = Add(x, h) g = Identity(y) }"""
+    folder = tmp_path / "out"
+    saved(folder / "model.onnx", graph)
+    write_payloads(folder / "payloads.npz", [{**ROW, "h": ROW["x"]}])
+    settings = Settings(8, Sequences(states={"h": "g"}))
+    package_model(folder, "m", tmp_path / "repo", settings)
+    assert shapes(tmp_path / "repo" / "m" / "payloads.npz") == {"x": (1, 2)}

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2 as schema
 
 from tritonkit.errors import RepositoryError
-from tritonkit.repository.config import ConfigTensor, DynamicBatching, ModelConfig
+from tritonkit.repository.config import (
+    ConfigTensor,
+    DynamicBatching,
+    ModelConfig,
+    require_model_name,
+)
 from tritonkit.repository.execution import Accelerator, Execution, GraphLevel, InstanceKind
 from tritonkit.repository.pbtxt import as_json, decode, encode
 from tritonkit.repository.scheduling import (
@@ -90,7 +95,11 @@ def lists(of: st.SearchStrategy, most: int = 3, **how: object) -> st.SearchStrat
 
 def is_folder_name(name: str) -> bool:
     """Whether ModelConfig takes it as a name."""
-    return name.isprintable() and "/" not in name and not name.startswith(".")
+    try:
+        require_model_name(name)
+    except RepositoryError:
+        return False
+    return True
 
 
 def tensors(most: int, *, outputs: bool) -> st.SearchStrategy:

@@ -76,8 +76,8 @@ def test_more_than_proved(tmp_path, packaged):
     """More rows than were proved are refused with both numbers and the remedies."""
     with pytest.raises(
         RepositoryError,
-        match=r"^model 'm': max_batch_size 17 is more than the 16 that were proved; prove it with "
-        r"tritonkit check --max-batch-size 17, ask for 16 or less, or --force$",
+        match=r"^model 'm': max_batch_size 17 is more than the 16 that were proved; export it "
+        r"again with tritonkit export … --max-batch-size 17, ask for 16 or less, or --force$",
     ):
         packaged(SAFE, 17)
     assert not (tmp_path / "repo").exists()
@@ -144,6 +144,59 @@ def test_exports_own_proof(tmp_path, folder):
     written = package_model(folder, "m", tmp_path / "repo", Settings())
     assert read_config(tmp_path / "repo", "m").max_batch_size == 16
     assert (written / "verification.json").read_text() == (folder / "verification.json").read_text()
+
+
+@pytest.fixture
+def asking(tmp_path, folder):
+    """Package an export that says this, with a check that proves what it is asked for; returns the
+    rows that it was asked for.
+    """
+
+    def ask(recorded: Verification, asked: int | None, **how: bool) -> list[int]:
+        record(folder, recorded, source="here")
+        rows = []
+
+        def prove(model: Path, most: int) -> Proof:
+            rows.append(most)
+            return Proof(Verification(Verdict.SAFE, most, ()))
+
+        package_model(folder, "m", tmp_path / "repo", Settings(asked), prove=prove, **how)
+        return rows
+
+    return ask
+
+
+def test_more_than_the_export_proved(tmp_path, asking):
+    """More rows than the export proved are proved now, and what it says is brought up to date."""
+    assert asking(SAFE, 17) == [17]
+    assert read_config(tmp_path / "repo", "m").max_batch_size == 17
+    version = tmp_path / "repo" / "m" / "1"
+    kept = read_verification(version / "verification.json", version / "model.onnx")
+    assert kept == Verification(Verdict.SAFE, 17, ())
+    assert json.loads((version / "verification.json").read_text())["source"] == "here"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "asked", "how"),
+    [
+        (SAFE, None, {}),
+        (SAFE, 16, {}),
+        (SAFE, 0, {}),
+        (SAFE, 17, {"force": True}),
+        (UNSAFE, 5, {"force": True}),
+    ],
+)
+def test_not_proved_again(asking, recorded, asked, how):
+    """What the export proved is not proved again, nor what is packaged by force."""
+    assert asking(recorded, asked, **how) == []
+
+
+@pytest.mark.parametrize("recorded", [UNSAFE, NONE])
+def test_refusal_is_not_asked_again(tmp_path, asking, recorded):
+    """A model that the export found unfit for batches is not tried again in larger ones."""
+    with pytest.raises(CheckFailedError):
+        asking(recorded, 64)
+    assert not (tmp_path / "repo").exists()
 
 
 def test_proof_of_another_file(tmp_path, onnx_file, folder):
