@@ -87,7 +87,7 @@ def test_close_to_pytorch(built, name):
     [("ranker", "safe"), ("text_embedder", "safe"), ("file_type", "safe within tolerance")],
 )
 def test_safe_to_batch(built, name, verdict):
-    """Every example is proved for the batches that it is packaged with; magika blows rounding up."""
+    """Every example is proved for the batches it is packaged with; magika blows rounding up."""
     check = record(built(name))["check"]
     assert (check["verdict"], check["max_batch_size"]) == (verdict, EXAMPLES[name].max_batch_size)
     assert {finding["kind"] for finding in check["findings"]} <= {"batch_size"}

@@ -107,7 +107,7 @@ class _Check:
             return self._coupled(rows, declared)
         axis: dict[str, int | None] = {**found.inputs, **found.outputs}
         if found.behaviour is Behaviour.APART:
-            refused = reasons.elsewhere(found, self.first)
+            refused = reasons.elsewhere(found, self.first, self.signature, self._operators())
             refused += [f for f in declared if self._hides_the_batch(f.tensor)]
             if not refused:
                 return self._judged(rows, declared)

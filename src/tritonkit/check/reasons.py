@@ -102,10 +102,16 @@ def nothing_dynamic(signature: ModelSignature) -> Finding:
     )
 
 
-def elsewhere(found: Found, first: Found | None) -> list[Finding]:
+def elsewhere(
+    found: Found, first: Found | None, signature: ModelSignature, operators: set[str]
+) -> list[Finding]:
     """The findings for a model with a batch that Triton cannot use: not on axis 0 of everything.
-    Empty where it is. first: what came of axis 0, if that was tried before.
+    Empty where it is. first: what came of axis 0, if that was tried before. operators: of the
+    whole graph.
     """
+    shared = [name for name, axis in found.inputs.items() if axis is None]
+    if shared and _is_graph(signature, operators):
+        return [_graph(shared[0])]
     findings = []
     for name, axis in found.inputs.items():
         if axis is None:
@@ -148,12 +154,7 @@ def no_rows(
         one, _, three, *_ = shapes = found.shapes[name]
         text = ", ".join(str(list(shape)) for shape in shapes)
         if graph:
-            yield Finding(
-                "graph",
-                name,
-                f"axis 0 of '{name}' belongs to one graph of nodes and edges, not to a batch",
-                f"one graph a request: {_UNBATCHED}",
-            )
+            yield _graph(name)
         elif len(set(shapes)) == 1 and name in constant:
             yield Finding(
                 "no_batch_axis",
@@ -222,6 +223,15 @@ def not_a_batch(
     if _TIME.search(dim) or (found.influence is not None and _is_local(found.influence)):
         return "time", f"axis {axis} of '{spec.name}' ('{dim}') is a sequence, not a batch"
     return "set", f"axis {axis} of '{spec.name}' ('{dim}') is a set whose members see each other"
+
+
+def _graph(tensor: str) -> Finding:
+    return Finding(
+        "graph",
+        tensor,
+        f"'{tensor}' belongs to one graph of nodes and edges, not to a batch",
+        f"one graph a request: {_UNBATCHED}",
+    )
 
 
 def _is_graph(signature: ModelSignature, operators: set[str]) -> bool:

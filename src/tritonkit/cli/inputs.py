@@ -152,7 +152,11 @@ def _arrays(path: Path, loaded: dict[str, Any]) -> dict[str, Any]:
     payloads = read_payloads(path)
     if any(payload.keys() != payloads[0].keys() for payload in payloads):
         raise InputError(f"{path}: its requests have different inputs; give one of them as .npz")
-    return {name: [payload[name][0] for payload in payloads] for name in payloads[0]}
+    return {name: Requests(payload[name] for payload in payloads) for name in payloads[0]}
+
+
+class Requests(list[np.ndarray]):
+    """One input of all requests of a payloads.npz, each as long along the batch as it is sent."""
 
 
 def read_header(text: str) -> tuple[str, str]:
@@ -184,6 +188,8 @@ def values_of(spec: ModelSpec, given: Sequence[tuple[str, Any]], row: int | None
         if name in values:
             raise InputError(f"input '{name}' is given twice; give it once")
         tensor = spec.inputs[name]
+        if isinstance(value, Requests):
+            value = [array[0] if spec.batches else array for array in value]
         if isinstance(value, Typed):
             value = _from_typed(value.text, tensor)
         if row is not None:

@@ -74,7 +74,7 @@ def _package_ensemble(
 
 
 def _prove(exported: Path, model: Path, max_batch_size: int) -> Proof:
-    """What `tritonkit check` says of a model that was not checked when it was exported."""
+    """What `tritonkit check` says of a model, or of more rows, that the export did not check."""
     from tritonkit.check.check import Question, check_model
     from tritonkit.payloads import PAYLOADS, read_payloads
 

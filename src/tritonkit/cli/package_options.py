@@ -175,7 +175,11 @@ _OPTIONS = {
             metavar="[OUTPUT=]FILE",
             help="Names of an output's elements, one a line.",
         ),
-        _option("--response-cache", is_flag=True, help="Needs a server with --cache-config."),
+        _option(
+            "--response-cache",
+            is_flag=True,
+            help="Needs serve --response-cache-mb, or a server with --cache-config.",
+        ),
     ],
     "Warm-up": [
         _option(

@@ -68,12 +68,14 @@ def test_nothing_dynamic():
 
 def test_batch_where_triton_wants_it():
     """Nothing speaks against a batch on axis 0 of everything."""
-    assert reasons.elsewhere(found({"x": 0}, {"y": 0}), None) == []
+    assert reasons.elsewhere(found({"x": 0}, {"y": 0}), None, signature(), set()) == []
 
 
 def test_batch_elsewhere():
     """Each input without the batch, and each tensor with it on another axis, is told."""
-    findings = reasons.elsewhere(found({"x": 1, "k": None, "z": 0}, {"y": 2}), None)
+    findings = reasons.elsewhere(
+        found({"x": 1, "k": None, "z": 0}, {"y": 2}), None, signature(), set()
+    )
     assert [(f.kind, f.tensor) for f in findings] == [
         ("no_batch_axis", "k"),
         ("batch_axis", "x"),
@@ -85,7 +87,7 @@ def test_batch_elsewhere():
 def test_time_on_axis_0():
     """Where rows on axis 0 are moved by those before them only, it is called time."""
     first = found({"x": 0}, influence=BEFORE)
-    assert "axis 0 is time" in reasons.elsewhere(found({"x": 1}), first)[0].why
+    assert "axis 0 is time" in reasons.elsewhere(found({"x": 1}), first, signature(), set())[0].why
 
 
 @pytest.mark.parametrize(
