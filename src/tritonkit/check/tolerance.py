@@ -15,13 +15,14 @@ class Tolerance:
     The second term is there because the rounding error of a sum grows with the size of what is
     summed, not of what is left: a small element of a tensor of large ones is less exact. It
     takes the place of a fixed absolute tolerance, which means nothing for an unknown unit. Of
-    max|r| no more counts than 10,000 times the smallest tenth: a masked score of -1e9 says nothing
+    max|r| no more counts than `cap` times the smallest tenth: a masked score of -1e9 says nothing
     about the others.
     """
 
     relative: float
     of_largest: float
     floor: float
+    cap: float | None = None
 
 
 Tolerances = Mapping[np.dtype, Tolerance]
@@ -35,12 +36,13 @@ TOLERANCES: Tolerances = {
 """Between two programs that compute the same: rounding in another order."""
 
 NARROW_TOLERANCES: Tolerances = {
-    np.dtype(np.float16): Tolerance(relative=1e-3, of_largest=1e-3, floor=0.0),
-    np.dtype(np.float32): Tolerance(relative=1e-6, of_largest=1e-5, floor=0.0),
-    np.dtype(np.float64): Tolerance(relative=1e-12, of_largest=1e-11, floor=0.0),
+    np.dtype(np.float16): Tolerance(relative=1e-2, of_largest=1e-3, floor=0.0, cap=1e4),
+    np.dtype(np.float32): Tolerance(relative=1e-4, of_largest=1e-5, floor=0.0, cap=1e4),
+    np.dtype(np.float64): Tolerance(relative=1e-10, of_largest=1e-11, floor=0.0, cap=1e4),
 }
 """Between two runs of one file at one shape, which do the same arithmetic on what does not differ.
-Not zero: a model that routes rows (a mixture of experts) sums in an order that depends on them."""
+Not zero: a model that routes rows (a mixture of experts) sums in an order that depends on them.
+Leaks are small only until a neighbour is loud."""
 
 WIDE_TOLERANCES: Tolerances = {
     np.dtype(kind): Tolerance(relative=5e-2, of_largest=5e-2, floor=1e-6)
@@ -104,12 +106,17 @@ def differences(
         apart = np.where(same, 0.0, np.abs(wide - other))
     apart = np.where(np.isnan(apart), np.inf, apart)
     size = np.where(np.isfinite(wide), np.abs(wide), 0.0)
-    limit = tolerance.relative * size + tolerance.of_largest * _largest(size) + tolerance.floor
+    limit = (
+        tolerance.relative * size
+        + tolerance.of_largest * _largest(size, tolerance.cap)
+        + tolerance.floor
+    )
     return apart, limit
 
 
-def _largest(size: np.ndarray) -> float:
+def _largest(size: np.ndarray, cap: float | None) -> float:
     nonzero = size[size > 0]
     if not nonzero.size:
         return 0.0
-    return min(float(nonzero.max()), 1e4 * float(np.quantile(nonzero, 0.1)))
+    largest = float(nonzero.max())
+    return largest if cap is None else min(largest, cap * float(np.quantile(nonzero, 0.1)))
