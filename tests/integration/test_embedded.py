@@ -263,7 +263,9 @@ def test_name_for_a_shell(package, tmp_path, name):
     """A hand-made model whose name a shell would not take as it is, is refused, not waited for."""
     package(tmp_path / "repository", "double")
     (tmp_path / "repository" / "double").rename(tmp_path / "repository" / name)
-    with pytest.raises(RepositoryError, match="a model name must be letters, digits and"):
+    with pytest.raises(
+        RepositoryError, match="a model name must be of the letters a to z, digits and"
+    ):
         EmbeddedTriton(tmp_path / "repository", log=tmp_path / "log").__enter__()
     assert not (tmp_path / "log").exists()
 

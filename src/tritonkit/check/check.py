@@ -216,7 +216,11 @@ class _Check:
             padding=tuple(padding),
             gain=gain,
             sizes=_named_sizes(self.signature, rows),
-            notes=tuple(map(reasons.unmoved, met.constant)),
+            notes=(
+                *map(reasons.unmoved, met.constant),
+                *reasons.limits(self.signature, rows),
+                *(() if question.examples else (reasons.CHANCE,)),
+            ),
         )
 
     def _parity(self, rows: Rows, reference: Reference) -> list[Finding]:

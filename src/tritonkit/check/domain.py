@@ -23,7 +23,7 @@ _SIZES = (16, 32, 64, 8, 128, 224, 256, 512, 1024, 4, 3, 2, 100, 160, 384, 640)
 """Tried for a dynamic dimension, in this order: long enough to touch every kernel, then what
 images, audio frames and strides ask for."""
 
-_MOST = 2**17
+MOST_TRIED = 2**17
 """Above it an integer is not tried: no vocabulary is larger than this by much, and one that is a
 size would ask for gigabytes."""
 
@@ -143,8 +143,8 @@ def _probe(model: OnnxModel, rows: Rows, name: str, low: int, high: int) -> tupl
         return taken is not None and taken < max(4 * usual_s, usual_s + 0.05)
 
     good, bad = high, None
-    while bad is None and good < min(limits.max, _MOST):
-        value = min(max(2 * good, 1), limits.max, _MOST)
+    while bad is None and good < min(limits.max, MOST_TRIED):
+        value = min(max(2 * good, 1), limits.max, MOST_TRIED)
         good, bad = (value, None) if runs(value) else (good, value)
     while bad is not None and bad - good > 1:
         middle = (good + bad) // 2

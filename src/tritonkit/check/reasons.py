@@ -9,17 +9,20 @@ import numpy as np
 
 from tritonkit.check.axes import Found
 from tritonkit.check.divergence import Divergence
+from tritonkit.check.domain import MOST_TRIED
 from tritonkit.check.neighbours import Felt
 from tritonkit.check.placement import placements
 from tritonkit.check.proof import Finding
-from tritonkit.check.rows import Kind
+from tritonkit.check.rows import Kind, Rows
 from tritonkit.signature import ModelSignature, TensorSpec
 
 _TIME = re.compile(r"time|frame|step|seq|len|audio|sample|token|^t$", re.IGNORECASE)
 _BATCH = re.compile(r"batch|^(n|b|bs|bsz)$|_dim_0$|unk|^dim_?\d*$|^s\d+$", re.IGNORECASE)
-_UNBATCHED = "serve it unbatched: tritonkit package --max-batch-size 0"
+UNBATCHED = "serve it unbatched: tritonkit package --max-batch-size 0"
 
-NO_BATCH = f"add a batch axis in front, and export again; or {_UNBATCHED}"
+CHANCE = "the rows were drawn by chance; real ones, given with --input, are better evidence"
+
+NO_BATCH = f"add a batch axis in front, and export again; or {UNBATCHED}"
 
 SUM_NOTHING = frozenset(
     (
@@ -75,7 +78,7 @@ def fixed_batch(signature: ModelSignature) -> Finding | None:
     return Finding(
         "fixed_batch",
         signature.inputs[0].name,
-        f"the batch is fixed at {size}: {signature.inputs[0]}",
+        f"the batch is fixed at {size}: {signature.inputs[0]} (tritonkit export makes it dynamic)",
         "make it dynamic: tritonkit export MODEL.onnx -o DIR",
     )
 
@@ -121,7 +124,7 @@ def elsewhere(
                     name,
                     f"input '{name}' has no batch axis: all rows of a batch would share its value",
                     f"give it a first dimension with one value for each row, or make it a constant "
-                    f"inside the model; or {_UNBATCHED}",
+                    f"inside the model; or {UNBATCHED}",
                 )
             )
     why = ""
@@ -193,7 +196,7 @@ def no_rows(
                 name,
                 f"output '{name}' has not one row for each row that comes in: its shapes are "
                 f"{text} for 1, 2, 3 and 5 rows",
-                f"give each row an answer of its own, padded to one size; or {_UNBATCHED}",
+                f"give each row an answer of its own, padded to one size; or {UNBATCHED}",
                 batch=2,
             )
 
@@ -230,7 +233,7 @@ def _graph(tensor: str) -> Finding:
         "graph",
         tensor,
         f"'{tensor}' belongs to one graph of nodes and edges, not to a batch",
-        f"one graph a request: {_UNBATCHED}",
+        f"one graph a request: {UNBATCHED}",
     )
 
 
@@ -337,7 +340,7 @@ def felt(felt: Felt, divergence: Divergence | None) -> Finding:
     by = f"by {felt.max_abs_diff:.2g}" if np.isfinite(felt.max_abs_diff) else "beyond all numbers"
     kind = felt.what
     remedy = _REMEDIES.get(op_type or "", "keep each row's arithmetic to itself at this node")
-    remedy = f"{remedy}; or {_UNBATCHED}"
+    remedy = f"{remedy}; or {UNBATCHED}"
     if felt.what == "random":
         why = f"two runs of one batch differ in '{felt.tensor}' {by}{begins}"
     elif felt.what == "shape":
@@ -395,7 +398,7 @@ def failed_batch(felt: Felt, words: str) -> Finding:
         "fails",
         felt.tensor,
         f"a batch of {felt.trial.size}{beside} does not run, though each row does: {words}",
-        f"prove a smaller batch: tritonkit check --max-batch-size N; or {_UNBATCHED}",
+        f"prove a smaller batch: tritonkit check --max-batch-size N; or {UNBATCHED}",
         node=node,
         op_type=op_type,
         batch=felt.trial.size,
@@ -412,6 +415,17 @@ def blown_up(output: str, difference: float) -> Finding:
         "nothing, if so small a change does not matter to you",
         max_abs_diff=difference,
     )
+
+
+def limits(signature: ModelSignature, rows: Rows) -> Iterator[str]:
+    """The notes on inputs of which some values make the model fail, and so a whole batch."""
+    for spec in signature.inputs:
+        high = rows.ranges.get(spec.name, (0, 0))[1]
+        if spec.dtype.numpy.kind in "iu" and 1 < high < MOST_TRIED:
+            yield (
+                f"'{spec.name}' above {high} makes the model fail, and with it every request in "
+                "the batch: clamp it inside the model, or refuse it before"
+            )
 
 
 def unmoved(output: str) -> str:

@@ -43,6 +43,7 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> None:
     """Run one command. Foreseen failures are one line on stderr and exit code 1 or 2."""
     signal.signal(signal.SIGTERM, _terminate)
+    interrupted = _hear_interrupts()
     try:
         cli.main(list(arguments), prog_name="tritonkit", standalone_mode=False)
     except click.ClickException as error:
@@ -53,12 +54,32 @@ def run(arguments: Sequence[str]) -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
-    except TritonkitError as error:
+    except Exception as error:
+        if interrupted:  # foreign code, or an import that was cut short, made it something else
+            click.echo("interrupted", err=True)
+            sys.exit(130)
+        if isinstance(error, OSError):  # no space, no permission: the system's words name the file
+            click.echo(f"error: {error}", err=True)
+            sys.exit(1)
+        if not isinstance(error, TritonkitError):
+            raise
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except OSError as error:  # no space, no permission: the system's words name the file
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+
+
+def _hear_interrupts() -> list[int]:
+    """Have Ctrl-C noted in the list that is returned, besides what it does anyway."""
+    heard: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before):
+        return heard  # it is ignored, as in a shell's background
+
+    def hear(signum: int, frame: FrameType | None) -> None:
+        heard.append(signum)
+        before(signum, frame)
+
+    signal.signal(signal.SIGINT, hear)
+    return heard
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

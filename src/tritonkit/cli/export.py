@@ -74,14 +74,20 @@ def export(
     from rich.console import Console
 
     from tritonkit.cli.proof import print_proof
-    from tritonkit.export.export import export_model
+    from tritonkit.export.export import UnsafeModelError, export_model
     from tritonkit.export.source import load_source
 
-    with Console(stderr=True).status(f"loading {source}") as status:
-        model = load_source(source, inputs=inputs, output_names=output_names, opset=opset)
-        exported = export_model(
-            model, out, max_batch_size=max_batch_size, force=force, progress=status.update
-        )
+    try:
+        with Console(stderr=True).status(f"loading {source}") as status:
+            model = load_source(source, inputs=inputs, output_names=output_names, opset=opset)
+            exported = export_model(
+                model, out, max_batch_size=max_batch_size, force=force, progress=status.update
+            )
+    except UnsafeModelError as error:
+        if as_json:
+            refused = {"source": source, "model": None, "check": error.proof.to_json()}
+            click.echo(json.dumps(refused, ensure_ascii=False, allow_nan=False))
+        raise
     if as_json:
         click.echo(json.dumps(_as_json(source, exported), ensure_ascii=False, allow_nan=False))
         return
@@ -90,7 +96,7 @@ def export(
         click.echo(f"  {tensor}")
     if exported.rewrite is not None:
         click.echo(f"  its batch was fixed at {exported.rewrite.batch}, and was made dynamic:")
-        for line in exported.rewrite.changed:
+        for line in exported.rewrite.changed or ("nothing but its declared shapes held it",):
             click.echo(f"    {line}")
     if exported.parity is not None:
         worst = exported.parity.max_abs_diff

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from textwrap import wrap
 
 import click
 
 from tritonkit.check.proof import Proof
+
+_INDENT = 17
+_WIDTH = 100 + _INDENT
 
 
 def print_proof(model: str, proof: Proof) -> None:
@@ -37,5 +42,7 @@ def _axis(axis: int | None) -> str:
 
 def _line(label: str, text: str) -> None:
     text = "".join(c if c.isprintable() else "�" for c in text)
-    for i, part in enumerate(wrap(text, 100, break_long_words=False, break_on_hyphens=False)):
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH
+    width = max(40, min(columns, _WIDTH) - _INDENT)
+    for i, part in enumerate(wrap(text, width, break_long_words=False, break_on_hyphens=False)):
         click.echo(f"  {label if not i else '':<15}{part}")

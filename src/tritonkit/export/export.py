@@ -22,6 +22,7 @@ from tritonkit.check.check import DEFAULT_MAX_BATCH, Question, check_model
 from tritonkit.check.onnx_model import Arrays, OnnxModel
 from tritonkit.check.parity import Parity, Reference
 from tritonkit.check.proof import Proof
+from tritonkit.check.reasons import UNBATCHED
 from tritonkit.check.rows import Rows
 from tritonkit.errors import CheckFailedError, ModelError
 from tritonkit.export.batch_axis import Rewrite, has_fixed_batch, make_batch_dynamic
@@ -53,6 +54,14 @@ _CHECKED_REQUESTS = 512
 
 _BLOCKS = 4
 """So many different inputs show where rows are in the tensors of a model to be rewritten."""
+
+
+class UnsafeModelError(CheckFailedError):
+    """A model that must not be batched; `proof` says why."""
+
+    def __init__(self, message: str, proof: Proof) -> None:
+        super().__init__(message)
+        self.proof = proof
 
 
 @dataclass(frozen=True)
@@ -102,12 +111,13 @@ def export_model(
         question = Question(
             max_batch_size=max_batch_size,
             examples=made.requests[:_CHECKED_REQUESTS] if made.origin != "random" else (),
+            sizes=_sizes(made.signature, made.requests[0]),
             reference=made.reference,
             against=made.against,
         )
         proof = check_model(folder / MODEL, question, lambda step: progress(f"checking: {step}"))
         if not proof.passed and not force:
-            raise CheckFailedError(_refusal(source.text, proof))
+            raise UnsafeModelError(_refusal(source.text, proof), proof)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         write_payloads(folder / PAYLOADS, made.requests)
         record = {
@@ -203,12 +213,7 @@ def _blocks(signature: ModelSignature, requests: Sequence[Payload]) -> list[Arra
     size = signature.inputs[0].shape[0]
     assert isinstance(size, int)
     first = requests[0]
-    sizes = {
-        dim: length
-        for spec in signature.inputs
-        for dim, length in zip(spec.shape, first[spec.name].shape, strict=True)
-        if isinstance(dim, str)
-    }
+    sizes = _sizes(signature, first)
     axes = dict.fromkeys((spec.name for spec in signature.inputs), 0)
     alike = [r for r in requests if all(r[name].shape == a.shape for name, a in first.items())]
     chance = (Rows(signature, axes, sizes).row(seed=seed) for seed in range(64))
@@ -217,6 +222,16 @@ def _blocks(signature: ModelSignature, requests: Sequence[Payload]) -> list[Arra
     return [
         {name: np.concatenate([row[name] for row in block]) for name in axes} for block in blocks
     ]
+
+
+def _sizes(signature: ModelSignature, request: Payload) -> dict[str, int]:
+    """The sizes of the dynamic dimensions in a request."""
+    return {
+        dim: size
+        for spec in signature.inputs
+        for dim, size in zip(spec.shape, request[spec.name].shape, strict=True)
+        if isinstance(dim, str)
+    }
 
 
 def _different(requests: Sequence[Payload]) -> list[Payload]:
@@ -228,9 +243,10 @@ def _different(requests: Sequence[Payload]) -> list[Payload]:
 def _refusal(text: str, proof: Proof) -> str:
     first, *others = proof.findings
     more = f" (and {len(others)} more: tritonkit check)" if others else ""
+    remedy = first.remedy.removesuffix(UNBATCHED).removesuffix("; or ")
     return (
-        f"{text} is {proof.headline}: {first.why}{more}; {first.remedy}; "
-        "or write it all the same: --force"
+        f"{text} is {proof.headline}: {first.why}{more}; {remedy or 'mend it'}; or export it with "
+        f"--force, and {UNBATCHED}"
     )
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from types import FrameType
 
 _LOGGERS = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir", "transformers")
 
@@ -17,8 +20,9 @@ _LOGGERS = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir", "tra
 def quiet() -> Iterator[None]:
     """Drop prints, progress bars, warnings and log records below ERROR while inside.
 
-    Exceptions pass through. Not for use in threads: the streams and the warning filters belong to
-    the whole process.
+    Exceptions pass through; Ctrl-C is a KeyboardInterrupt whatever foreign code makes of it, such
+    as an import that was cut short and then fails as a missing name. Not for use in threads: the
+    streams and the warning filters belong to the whole process.
     """
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     try:
@@ -29,12 +33,40 @@ def quiet() -> Iterator[None]:
             redirect_stderr(io.StringIO()),
             warnings.catch_warnings(),
             _descriptors_closed(),
+            heeding_interrupts(),
         ):
             warnings.simplefilter("ignore")
             yield
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def heeding_interrupts() -> Iterator[None]:
+    """Let no code inside lose a Ctrl-C: KeyboardInterrupt at the end if there was one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before, heard = signal.getsignal(signal.SIGINT), False
+
+    def hear(signum: int, frame: FrameType | None) -> None:
+        nonlocal heard
+        heard = True
+        if callable(before):
+            before(signum, frame)
+
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    except Exception as error:
+        if heard:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard and before is not signal.SIG_IGN:
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -126,10 +126,11 @@ def require_model_name(name: str) -> None:
         raise RepositoryError(f"model '{name}': a model name must be a plain folder name")
     if not is_literal(name):
         raise RepositoryError(
-            f"model '{name}': a model name must be letters, digits and . _ - + = : , @ alone"
+            f"model '{name}': a model name must be of the letters a to z, digits and "
+            ". _ - + = : , @ alone"
         )
 
 
 def is_literal(text: str) -> bool:
     """Whether a shell takes `text` as one word, as it stands."""
-    return re.fullmatch(r"[\w.+=:,@-]+", text) is not None
+    return re.fullmatch(r"[\w.+=:,@-]+", text, re.ASCII) is not None

@@ -213,6 +213,10 @@ NO_BATCH = {
 }
 
 
+GATHER = """(int64[batch,5] ids) => (float[batch,5,1] y) <float[50,1] table = {%s}>
+    { y = Gather<axis=0>(table, ids) }""" % ",".join(map(str, range(50)))  # noqa: UP031
+
+
 @pytest.mark.parametrize("name", LEAKS)
 def test_leak(onnx_file, name):
     """Rows that feel something else than themselves make a model unsafe, and the node is named."""
@@ -375,6 +379,12 @@ def test_output_that_never_moves(onnx_file):
         { z = Constant<value_float=0.0>() a = Abs(x) n = Neg(a) m = Min(n, z) y = Relu(m) }"""
     proof = check_model(onnx_file(graph), QUICK)
     assert "nothing is known of it" in proof.notes[0]
+
+
+def test_limit_of_a_table(tmp_path):
+    """That an id beyond the table fails everybody's batch is noted, with the last that does not."""
+    proof = check_model(_written(tmp_path, GATHER), QUICK)
+    assert "'ids' above 49 makes the model fail" in proof.notes[0]
 
 
 def test_json(onnx_file):

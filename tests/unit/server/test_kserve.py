@@ -367,7 +367,8 @@ def test_scalar_for_a_batch(tmp_path):
     graph = "(float[n] x) => (float[n] y) { y = Relu(x) }"
     baseline = baseline_of(tmp_path, graph, 4)
     status, answer, _ = ask(baseline, *body_of({"x": np.array(1, np.float32)}))
-    assert (status, json.loads(answer)["error"]) == (400, "input 'x' has shape [], expected [-1, 1]")
+    error = "input 'x' has shape [], expected [-1, 1]"
+    assert (status, json.loads(answer)["error"]) == (400, error)
 
 
 def test_unknown_output(tmp_path):

@@ -47,7 +47,7 @@ def not_proved(entry: Entry) -> Iterator[Finding]:
                 entry.line("max_batch_size"),
                 f"max_batch_size is {most}, and no check of {file} is beside it",
                 "a batch of a model whose rows feel each other gives wrong answers in silence",
-                f"run tritonkit check {file}",
+                f"run tritonkit check {file}; tritonkit package writes the check too",
             )
 
 

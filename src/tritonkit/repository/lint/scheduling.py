@@ -106,7 +106,8 @@ def unbounded_queue(entry: Entry) -> Iterator[Finding]:
         at,
         "the queue has no bound",
         "when requests come faster than they are served, memory and every wait grow without end",
-        "write default_queue_policy { max_queue_size: N }: Triton answers the rest at once",
+        "write default_queue_policy { max_queue_size: N } (tritonkit package --max-queue-size N): "
+        "Triton answers the rest at once",
     )
 
 
