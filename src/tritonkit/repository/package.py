@@ -16,7 +16,13 @@ from tritonkit.repository.config import ModelConfig, VersionPolicy, require_mode
 from tritonkit.repository.execution import Execution, execution_contradictions
 from tritonkit.repository.fragment import read_fragment, require_kept
 from tritonkit.repository.labels import with_labels
-from tritonkit.repository.layout import MODEL, is_ensemble, versions, write_model
+from tritonkit.repository.layout import (
+    MODEL,
+    is_ensemble,
+    read_config,
+    versions,
+    write_model,
+)
 from tritonkit.repository.proved import (
     DEFAULT_MAX_BATCH_SIZE,
     allowed_batch_size,
@@ -120,6 +126,8 @@ def package_model(
         verification = proof.verification
     rows = allowed_batch_size(name, settings.max_batch_size, verification, force=force)
     config, more = _planned(name, signature, rows, settings)
+    if not force:
+        _require_same_tensors(repository, config, version)
     recorded = found.pop(PAYLOADS, None)
     files: dict[str, Path | bytes] = {**external_files(model), **found, MODEL: model}
     if proof is not None:
@@ -245,6 +253,37 @@ def _policy_contradictions(policy: QueuePolicy) -> Iterator[str]:
                 "allow_timeout_override needs a default timeout: Triton takes only a shorter one "
                 "from a request"
             )
+
+
+def _require_same_tensors(repository: Path, config: ModelConfig, version: int | None) -> None:
+    """RepositoryError if the model has other versions, whose inputs or outputs `config` has not:
+    one config stands for all of them.
+    """
+    folder = repository / config.name
+    others = {number for number in versions(repository, config.name)} if folder.is_dir() else set()
+    if not others - {version}:
+        return
+    try:
+        old = read_config(repository, config.name)
+    except RepositoryError:
+        return  # it is none that could be kept
+    changed = _tensors(old) ^ _tensors(config)
+    if changed:
+        names = ", ".join(sorted({str(name) for name, *_ in changed}))
+        raise RepositoryError(
+            f"{folder} has versions with other inputs or outputs ({names}), and one config for "
+            "all: give the model another --name, or --force"
+        )
+
+
+def _tensors(config: ModelConfig) -> set[tuple[object, ...]]:
+    """Name, side, dtype and dims with the batch, of all inputs and outputs."""
+    batch = (-1,) if config.max_batch_size > 0 else ()
+    return {
+        (tensor.name, side, tensor.dtype.name, (*batch, *tensor.dims))
+        for side, tensors in (("input", config.inputs), ("output", config.outputs))
+        for tensor in tensors
+    }
 
 
 def _require_versions(

@@ -411,8 +411,35 @@ def test_old_payloads_that_do_not_fit(tmp_path, graph):
     """Payloads that the new version's inputs do not take are gone with it."""
     folder = exported(tmp_path / "out")
     package_model(folder, "m", tmp_path / "repo", Settings(8))
-    package_model(saved(tmp_path / "new.onnx", graph), "m", tmp_path / "repo", Settings(8))
+    new = saved(tmp_path / "new.onnx", graph)
+    package_model(new, "m", tmp_path / "repo", Settings(8), force=True)
     assert "payloads.npz" not in files(tmp_path / "repo" / "m")
+
+
+def test_version_with_other_tensors(tmp_path):
+    """One config stands for all versions: another model under the same name is refused."""
+    package_model(exported(tmp_path / "out"), "m", tmp_path / "repo", Settings(8))
+    before = files(tmp_path / "repo" / "m")
+    new = saved(tmp_path / "new.onnx", "(float[batch,3] x) => (float[batch,3] y) { y = Neg(x) }")
+    with pytest.raises(RepositoryError, match=r"other inputs or outputs \(x, y\)"):
+        package_model(new, "m", tmp_path / "repo", Settings(8))
+    assert files(tmp_path / "repo" / "m") == before
+
+
+def test_only_version_is_replaced(tmp_path):
+    """The only version may become another model: no other is left to fit the config."""
+    package_model(exported(tmp_path / "out"), "m", tmp_path / "repo", Settings(8))
+    new = saved(tmp_path / "new.onnx", "(float[batch,3] x) => (float[batch,3] y) { y = Neg(x) }")
+    package_model(new, "m", tmp_path / "repo", Settings(8), 1)
+    assert read_config(tmp_path / "repo", "m").inputs[0].dims == (3,)
+
+
+def test_new_version_unbatched(tmp_path):
+    """The same model without batching has the same inputs and outputs."""
+    folder = exported(tmp_path / "out")
+    package_model(folder, "m", tmp_path / "repo", Settings(8))
+    package_model(folder, "m", tmp_path / "repo", Settings(0))
+    assert read_config(tmp_path / "repo", "m").max_batch_size == 0
 
 
 def test_real_warmup(tmp_path):
