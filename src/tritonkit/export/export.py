@@ -225,11 +225,11 @@ def _blocks(signature: ModelSignature, requests: Sequence[Payload]) -> list[Arra
 
 
 def _sizes(signature: ModelSignature, request: Payload) -> dict[str, int]:
-    """The sizes of the dynamic dimensions in a request."""
+    """The sizes of the dynamic dimensions in a request, where a scalar has a row of its own."""
     return {
         dim: size
         for spec in signature.inputs
-        for dim, size in zip(spec.shape, request[spec.name].shape, strict=True)
+        for dim, size in zip(spec.shape, request[spec.name].shape, strict=False)
         if isinstance(dim, str)
     }
 

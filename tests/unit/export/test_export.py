@@ -168,6 +168,13 @@ def test_no_batch_is_refused(onnx_file, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_scalar_input(onnx_file, tmp_path):
+    """A model with a scalar input is not batchable, and is written with force."""
+    path = onnx_file("(float[batch,4] x, float k) => (float[batch,4] y) { y = Mul(x, k) }")
+    exported = export_model(source_of(path), tmp_path / "out", force=True)
+    assert [f.tensor for f in exported.proof.findings] == ["k"]
+
+
 def test_force(onnx_file, tmp_path):
     """With force it is written all the same, and its verification says what it is."""
     path = onnx_file("(float[points,4] x) => (float[1,4] y) { y = ReduceMax<axes=[0]>(x) }")
