@@ -99,6 +99,16 @@ class ModelSignature:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
+    @property
+    def fixed_batch(self) -> int | None:
+        """The one fixed size that all inputs begin with, which may be a batch; None if they do not.
+
+        What the outputs declare plays no part: what they are is found by running the model.
+        """
+        first = {t.shape[0] if t.shape else None for t in self.inputs}
+        size = next(iter(first), None)
+        return size if len(first) == 1 and isinstance(size, int) and size > 0 else None
+
     def without_batch_axis(self) -> tuple[TensorSpec, ...]:
         """The tensors that keep the model from being batched: no leading dynamic dimension."""
         return tuple(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,6 +30,9 @@ from tritonkit.check.tolerance import (
 from tritonkit.errors import ModelError
 from tritonkit.signature import ModelSignature, data_type_of, load_onnx, read_signature
 from tritonkit.verification import Verdict
+
+if TYPE_CHECKING:
+    import onnx
 
 DEFAULT_MAX_BATCH = 32
 
@@ -85,12 +89,14 @@ def check_model(
         raise ModelError(
             f"{path}: no input was found that it runs on ({found.failure}); give one with --input"
         )
-    return _Check(path, signature, model, question, found, first, progress).proof()
+    graph = load_onnx(path).graph
+    return _Check(path, graph, signature, model, question, found, first, progress).proof()
 
 
 @dataclass(frozen=True)
 class _Check:
     path: Path
+    graph: onnx.GraphProto
     signature: ModelSignature
     model: OnnxModel
     question: Question
@@ -150,7 +156,7 @@ class _Check:
         return ""
 
     def _operators(self) -> set[str]:
-        return {node.op_type for node in load_onnx(self.path).graph.node}
+        return {node.op_type for node in self.graph.node}
 
     def _constant(self, rows: Rows) -> list[str]:
         """The outputs that are the same for different rows."""
@@ -180,7 +186,7 @@ class _Check:
         """The verdict on a model that has its batch where Triton wants it."""
         question = self.question
         self.progress("values")
-        rows = find_ranges(self.model, load_onnx(self.path).graph, rows)
+        rows = find_ranges(self.model, self.graph, rows)
         against = []
         if question.reference is not None:
             self.progress("parity")
@@ -249,7 +255,7 @@ class _Check:
         if felt.what == "fails":
             return reasons.failed_batch(felt, self._words(felt.trial.batch) or felt.worst)
         row, size = felt.trial.row, felt.trial.size
-        alone, copies, larger = (Run(rows.batch([row] * n), n) for n in (1, size, size + 1))
+        alone, copies, larger = _copies(rows, felt)
         got = Run(felt.trial.batch, size)
         beside = [*[row] * (size - 1), rows.row(Kind.USUAL, 101)]
         # What a size alone brings about may be seen better beside another row.
@@ -273,11 +279,9 @@ class _Check:
         """A small difference that comes with the size of the batch. It is rounding, unless a node
         that sums nothing makes it of what is the same to the last bit: then the node is named.
         """
-        row, size = felt.trial.row, felt.trial.size
-        alone, copies, larger = (Run(rows.batch([row] * n), n) for n in (1, size, size + 1))
-        found = first_divergence(
-            self.path, felt.tensor, alone, copies, larger, range(size), TOLERANCES
-        )
+        alone, copies, larger = _copies(rows, felt)
+        places = range(copies.size)
+        found = first_divergence(self.path, felt.tensor, alone, copies, larger, places, TOLERANCES)
         if found is not None and found.exact and found.op_type in reasons.SUM_NOTHING:
             return reasons.felt(felt, found)
         return reasons.blown_up(felt.tensor, felt.max_abs_diff)
@@ -303,6 +307,13 @@ class _Check:
 
         most, budget_s = self.question.max_batch_size, self.question.budget_s / 2
         return measure_gain(prepare, batches_up_to(most), budget_s=budget_s)
+
+
+def _copies(rows: Rows, felt: Felt) -> tuple[Run, Run, Run]:
+    """The row of a trial alone, among copies of itself, and among one more."""
+    row, size = felt.trial.row, felt.trial.size
+    alone, copies, larger = (Run(rows.batch([row] * n), n) for n in (1, size, size + 1))
+    return alone, copies, larger
 
 
 def _require_fits(path: Path, signature: ModelSignature, row: Arrays) -> None:

@@ -32,13 +32,14 @@ class OnnxModel:
         """
         import onnxruntime
 
-        external_files(path)  # says what is missing in plainer words than ONNX Runtime
         options = onnxruntime.SessionOptions()
         if not optimise:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 4  # fatal only: what goes wrong is raised
         model: Path | bytes = path
-        if changed is not None:
+        if changed is None:
+            external_files(path)  # says what is missing in plainer words than ONNX Runtime
+        else:
             model = changed.SerializeToString()
             options.add_session_config_entry(_EXTERNAL_DATA_FOLDER, str(path.parent))
         try:

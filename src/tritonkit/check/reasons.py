@@ -70,10 +70,9 @@ _REMEDIES = {
 
 
 def fixed_batch(signature: ModelSignature) -> Finding | None:
-    """The finding for a model whose tensors all begin with one and the same fixed size."""
-    sizes = {t.shape[0] if t.shape else None for t in signature.inputs}
-    size = next(iter(sizes), None)
-    if len(sizes) != 1 or not isinstance(size, int):
+    """The finding for a model whose inputs all begin with one and the same fixed size."""
+    size = signature.fixed_batch
+    if size is None:
         return None
     return Finding(
         "fixed_batch",

@@ -54,16 +54,6 @@ class Rewrite:
     changed: tuple[str, ...]
 
 
-def has_fixed_batch(signature: ModelSignature) -> bool:
-    """Whether all inputs begin with one and the same fixed size, which may then be a batch.
-
-    What the outputs declare plays no part: what they are is found by running the model.
-    """
-    first = {spec.shape[0] if spec.shape else None for spec in signature.inputs}
-    size = next(iter(first), None)
-    return len(first) == 1 and isinstance(size, int) and size > 0
-
-
 def make_batch_dynamic(path: Path, target: Path, examples: Sequence[Arrays]) -> Rewrite:
     """Write `path` to `target` (and its external data beside it) with a batch that may change.
 

@@ -25,7 +25,7 @@ from tritonkit.check.proof import Proof
 from tritonkit.check.reasons import UNBATCHED
 from tritonkit.check.rows import Rows
 from tritonkit.errors import CheckFailedError, ModelError
-from tritonkit.export.batch_axis import Rewrite, has_fixed_batch, make_batch_dynamic
+from tritonkit.export.batch_axis import Rewrite, make_batch_dynamic
 from tritonkit.export.folder import filled_folder
 from tritonkit.export.reference import row_by_row
 from tritonkit.export.source import OnnxSource, Source
@@ -167,7 +167,7 @@ def _write_onnx(
     OnnxModel(source.path)  # what is wrong with it is said of the user's file, not of a copy
     signature, rewrite, reference = read_signature(source.path), None, None
     requests, origin = _requests(source, signature, payloads)
-    if has_fixed_batch(signature):
+    if signature.fixed_batch is not None:
         rewrite = make_batch_dynamic(source.path, model, _blocks(signature, requests))
         reference = row_by_row(source.path, rewrite.batch)
         signature = read_signature(model)
@@ -210,8 +210,8 @@ def _copy_onnx(source: OnnxSource, target: Path) -> None:
 
 def _blocks(signature: ModelSignature, requests: Sequence[Payload]) -> list[Arrays]:
     """Different inputs for a model that takes just so many rows, made of requests and by chance."""
-    size = signature.inputs[0].shape[0]
-    assert isinstance(size, int)
+    size = signature.fixed_batch
+    assert size is not None
     first = requests[0]
     sizes = _sizes(signature, first)
     axes = dict.fromkeys((spec.name for spec in signature.inputs), 0)

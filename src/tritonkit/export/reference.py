@@ -8,7 +8,6 @@ import numpy as np
 
 from tritonkit.check.onnx_model import Arrays, OnnxModel
 from tritonkit.check.parity import Reference
-from tritonkit.export.batch_axis import has_fixed_batch
 from tritonkit.export.source import Source
 from tritonkit.export.torch_model import TorchSource
 from tritonkit.signature import read_signature
@@ -21,9 +20,8 @@ def reference_of(source: Source) -> Reference:
     """
     if isinstance(source, TorchSource):
         return source.run
-    signature = read_signature(source.path)
-    size = signature.inputs[0].shape[0] if has_fixed_batch(signature) else None
-    if isinstance(size, int):
+    size = read_signature(source.path).fixed_batch
+    if size is not None:
         return row_by_row(source.path, size)
     return OnnxModel(source.path).run
 

@@ -7,7 +7,7 @@ import pytest
 
 from tritonkit.check.onnx_model import OnnxModel
 from tritonkit.errors import ModelError
-from tritonkit.export.batch_axis import has_fixed_batch, make_batch_dynamic
+from tritonkit.export.batch_axis import make_batch_dynamic
 from tritonkit.payloads import random_payloads
 from tritonkit.signature import read_signature
 
@@ -562,7 +562,7 @@ class TestInputs:
     def test_has_fixed_batch(self, inputs, fixed, onnx_file):
         """All inputs have to begin with the same fixed size."""
         graph = f"({inputs}) => (float y) {{ y = Constant<value=float {{1.}}>() }}"
-        assert has_fixed_batch(read_signature(onnx_file(graph))) == fixed
+        assert (read_signature(onnx_file(graph)).fixed_batch is not None) == fixed
 
     @pytest.mark.parametrize(
         ("inputs", "said"),
