@@ -9,7 +9,9 @@ tritonkit.
 
 from __future__ import annotations
 
+import re
 import zipfile
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from tritonkit.errors import InputError
 from tritonkit.signature import ModelSignature, TensorSpec, data_type_of
 
 PAYLOADS = "payloads.npz"
+
+_KEY = re.compile(r"[0-9]+/.+")
 
 RANDOM_PAYLOADS = 64
 """How many requests are drawn where none are recorded."""
@@ -63,6 +67,36 @@ def read_payloads(path: Path) -> list[Payload]:
     except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a payloads file ({error}); export it again") from error
     return [payloads[index] for index in sorted(payloads)]
+
+
+def read_numpy(path: Path) -> np.ndarray | dict[str, np.ndarray]:
+    """The array of a .npy, or the arrays of a .npz by name; nothing is ever unpickled.
+
+    InputError if the file cannot be read, is neither, or holds Python objects.
+    """
+    broken = (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+    strange = (NotImplementedError, RuntimeError, SyntaxError, MemoryError, OverflowError)
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            return {name: loaded[name] for name in loaded.files}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (*broken, *strange) as error:
+        if isinstance(error, ValueError) and "\0" in str(path):
+            raise InputError(f"{str(path)!a} is no file name; check the path") from error
+        if "Object arrays" in str(error):
+            what = "holds Python objects; save text as array.astype(bytes), all else as numbers"
+        else:
+            what = f"is no {path.suffix} file, or a damaged one; save it again with numpy"
+        raise InputError(f"{path} {what}") from error
+
+
+def are_payloads(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether the arrays of a .npz are the inputs of requests, as `write_payloads` names them."""
+    return bool(arrays) and all(map(_KEY.fullmatch, arrays))
 
 
 def random_payloads(

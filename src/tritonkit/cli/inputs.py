@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +13,9 @@ import numpy as np
 
 from tritonkit.client.spec import ModelSpec, no_such
 from tritonkit.errors import InputError, TensorError
-from tritonkit.payloads import read_payloads
+from tritonkit.payloads import are_payloads, read_numpy, read_payloads
 from tritonkit.signature import TensorSpec
 
-_PAYLOAD_KEY = re.compile(r"[0-9]+/.+")
 # What begins a value that has no name before it, whatever `=` may follow.
 _VALUE_BEGINS = ("@", "[", "{", '"')
 
@@ -123,31 +119,17 @@ def _finite(text: str) -> float:
 
 def _load(path: Path) -> Any:
     """The array of a .npy, or the arrays of a .npz by name; of payloads, lists of rows by name."""
-    broken = (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
-    strange = (NotImplementedError, RuntimeError, SyntaxError, MemoryError, OverflowError)
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if not isinstance(loaded, np.ndarray):
-                loaded = {name: loaded[name] for name in loaded.files}
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {_reason(error)}") from error
-    except (*broken, *strange) as error:
-        if "Object arrays" in str(error):
-            what = "holds Python objects; save text as array.astype(bytes)"
-        else:
-            what = f"is no {path.suffix} file, or a damaged one"
-        raise InputError(f"{path} {what}") from error
+    loaded = read_numpy(path)
     if isinstance(loaded, dict) != (path.suffix == ".npz"):
         raise InputError(f"{path} is no {path.suffix} file, though it is named so")
-    return loaded if path.suffix == ".npy" else _arrays(path, loaded)
+    return _arrays(path, loaded) if isinstance(loaded, dict) else loaded
 
 
 def _arrays(path: Path, loaded: dict[str, Any]) -> dict[str, Any]:
     for name, array in loaded.items():
         if not isinstance(array, np.ndarray):
             raise InputError(f"{path}: '{name}' in it is no array")
-    if not loaded or not all(map(_PAYLOAD_KEY.fullmatch, loaded)):
+    if not are_payloads(loaded):
         return loaded
     payloads = read_payloads(path)
     if any(payload.keys() != payloads[0].keys() for payload in payloads):
