@@ -18,7 +18,9 @@ class Sample(NamedTuple):
 
     intended_ns: when it should have been sent; in a closed loop that is when it was.
     sent_ns, done_ns: when it was sent and when the whole answer (or the failure) was in.
-    payload: which of the run's payloads. error: empty, or a RequestError's kind.
+    payload: which of the run's payloads. error: empty, or a RequestError's kind. put_off_ns: when
+    it was due and all connections were busy; None if one was free. So what it was sent late by
+    until then is the generator's doing, and what came after is the server's.
     """
 
     intended_ns: int
@@ -26,6 +28,7 @@ class Sample(NamedTuple):
     done_ns: int
     payload: int
     error: str
+    put_off_ns: int | None = None
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:
@@ -47,4 +50,7 @@ def read_samples(path: Path) -> list[Sample]:
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
         next(rows)
-        return [Sample(int(i), int(s), int(d), int(p), error) for i, s, d, p, error in rows]
+        return [
+            Sample(int(i), int(s), int(d), int(p), error, int(put_off) if put_off else None)
+            for i, s, d, p, error, put_off in rows
+        ]

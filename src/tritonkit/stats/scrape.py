@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -16,24 +16,44 @@ SESSION_METRIC = "tritonkit_onnxruntime_session_info"
 class ServerCounters:
     """Cumulative counters of one model, from the statistics extension.
 
-    inferences: rows. executions: runs of the model. batches: rows of a run → such runs.
+    requests: answered. inferences: rows. executions: runs of the model. batches: rows of a run →
+    such runs. The times are sums over the answered requests, in nanoseconds: success_ns from a
+    request's arrival in the server to its answer, the others its parts. A run's time counts for
+    each of the requests that shared it. failures: requests that ended in an error. cache_hits,
+    cache_misses: answered from the response cache or not, where the model has one; a hit has a
+    queue_ns, but no run.
     """
 
-    requests: int
-    inferences: int
-    executions: int
-    batches: Mapping[int, int]
+    requests: int = 0
+    inferences: int = 0
+    executions: int = 0
+    batches: Mapping[int, int] = field(default_factory=dict)
+    success_ns: int = 0
+    queue_ns: int = 0
+    input_ns: int = 0
+    compute_ns: int = 0
+    output_ns: int = 0
+    failures: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
 
     def since(self, earlier: ServerCounters) -> ServerCounters:
         """What was counted between two scrapes."""
+        return self._with(earlier, -1)
+
+    def __add__(self, other: ServerCounters) -> ServerCounters:
+        return self._with(other, 1)
+
+    def _with(self, other: ServerCounters, sign: int) -> ServerCounters:
         batches = Counter(self.batches)
-        batches.subtract(earlier.batches)
-        return ServerCounters(
-            self.requests - earlier.requests,
-            self.inferences - earlier.inferences,
-            self.executions - earlier.executions,
-            {rows: n for rows, n in sorted(batches.items()) if n},
-        )
+        for rows, n in other.batches.items():
+            batches[rows] += sign * n
+        sums = {
+            f.name: getattr(self, f.name) + sign * getattr(other, f.name)
+            for f in fields(self)
+            if f.name != "batches"
+        }
+        return ServerCounters(**sums, batches={r: n for r, n in sorted(batches.items()) if n})
 
     @property
     def mean_batch(self) -> float | None:
@@ -42,15 +62,30 @@ class ServerCounters:
 
 
 def read_counters(statistics: Mapping[str, Any]) -> ServerCounters:
-    """The counters in one model's statistics. Counts of 0 may be missing from the JSON."""
+    """The counters in one model's statistics. Counts of 0 may be missing from the JSON, and 64-bit
+    numbers may be strings.
+    """
+    durations = statistics.get("inference_stats") or {}
+
+    def total(name: str, what: str = "ns") -> int:
+        return int((durations.get(name) or {}).get(what) or 0)
+
     return ServerCounters(
-        requests=int(statistics.get("inference_stats", {}).get("success", {}).get("count", 0)),
+        requests=total("success", "count"),
         inferences=int(statistics.get("inference_count", 0)),
         executions=int(statistics.get("execution_count", 0)),
         batches={
             int(b["batch_size"]): int(b.get("compute_infer", {}).get("count", 0))
             for b in statistics.get("batch_stats", [])
         },
+        success_ns=total("success"),
+        queue_ns=total("queue"),
+        input_ns=total("compute_input"),
+        compute_ns=total("compute_infer"),
+        output_ns=total("compute_output"),
+        failures=total("fail", "count"),
+        cache_hits=total("cache_hit", "count"),
+        cache_misses=total("cache_miss", "count"),
     )
 
 

@@ -8,7 +8,16 @@ STATISTICS = {  # as Triton 2.51 answers, shortened; 64-bit numbers may be strin
     "name": "m",
     "inference_count": "40",
     "execution_count": 12,
-    "inference_stats": {"success": {"count": 30, "ns": 1}, "fail": {"count": 5, "ns": 1}},
+    "inference_stats": {
+        "success": {"count": 30, "ns": "100"},
+        "fail": {"count": 5, "ns": 1},
+        "queue": {"count": 30, "ns": 20},
+        "compute_input": {"count": 30, "ns": 3},
+        "compute_infer": {"count": 30, "ns": 70},
+        "compute_output": {"count": 30, "ns": 4},
+        "cache_hit": {"count": 2, "ns": 1},
+        "cache_miss": {"count": "28", "ns": 1},
+    },
     "batch_stats": [
         {"batch_size": 1, "compute_infer": {"count": 8, "ns": 1}},
         {"batch_size": 8, "compute_infer": {"count": "4", "ns": 1}},
@@ -17,11 +26,25 @@ STATISTICS = {  # as Triton 2.51 answers, shortened; 64-bit numbers may be strin
 
 
 def test_read():
-    """Requests, rows, runs and batches are read; failed requests are not counted."""
-    assert read_counters(STATISTICS) == ServerCounters(30, 40, 12, {1: 8, 8: 4})
+    """Requests, rows, runs, batches, times and failures are read, each as its own."""
+    assert read_counters(STATISTICS) == ServerCounters(
+        *(30, 40, 12, {1: 8, 8: 4}),
+        **{"success_ns": 100, "queue_ns": 20, "input_ns": 3, "compute_ns": 70, "output_ns": 4},
+        failures=5,
+        cache_hits=2,
+        cache_misses=28,
+    )
 
 
-@pytest.mark.parametrize("statistics", [{}, {"name": "m", "inference_stats": {"success": {}}}])
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        {},
+        {"name": "m", "inference_stats": {"success": {}}},
+        {"inference_stats": None},
+        {"inference_stats": {"success": None, "queue": {"count": 1, "ns": None}}},
+    ],
+)
 def test_read_nothing(statistics):
     """Counts of 0, which may be missing from the JSON, are 0."""
     assert read_counters(statistics) == ServerCounters(0, 0, 0, {})
@@ -39,6 +62,15 @@ def test_since():
     between = later.since(earlier)
     assert between == ServerCounters(15, 48, 6, {2: 2, 8: 4})
     assert list(between.batches) == [2, 8]
+
+
+def test_times_are_subtracted_and_added():
+    """Times and failures are of the window too, and windows add up again."""
+    earlier = ServerCounters(1, 1, 1, {1: 1}, success_ns=10, queue_ns=4, failures=1)
+    later = ServerCounters(3, 5, 2, {1: 1, 4: 1}, success_ns=50, queue_ns=5, failures=4)
+    between = later.since(earlier)
+    assert (between.success_ns, between.queue_ns, between.failures) == (40, 1, 3)
+    assert earlier + between == later
 
 
 def test_since_itself():
