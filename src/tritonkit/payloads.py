@@ -9,11 +9,14 @@ tritonkit.
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,6 +97,27 @@ def read_numpy(path: Path) -> np.ndarray | dict[str, np.ndarray]:
         raise InputError(f"{path} {what}") from error
 
 
+def parse_json(text: str | bytes, what: str) -> Any:
+    """The values of a JSON text, with NaN and Infinity. InputError that says where it is wrong."""
+    try:
+        return json.loads(text, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        reason = f"{error.msg} at {where}" if error.doc.strip() else "it is empty"
+    except UnicodeDecodeError as error:
+        reason = f"byte {error.start} is not UTF-8"
+    except (ValueError, RecursionError) as error:  # a number of too many digits; lists too deep
+        reason = " ".join(str(error).split())
+    raise InputError(f"{what} is not JSON: {reason}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):  # of digits; Infinity does not come here
+        raise ValueError(f"{text:.40} is too large for a number")
+    return number
+
+
 def are_payloads(arrays: Mapping[str, np.ndarray]) -> bool:
     """Whether the arrays of a .npz are the inputs of requests, as `write_payloads` names them."""
     return bool(arrays) and all(map(_KEY.fullmatch, arrays))
@@ -141,7 +165,8 @@ def _random_array(random: np.random.Generator, spec: TensorSpec, batched: bool) 
         return random.standard_normal(shape).astype(spec.dtype.numpy)
     bits = random.integers(2, size=shape)
     if spec.dtype.name == "BYTES":
-        return np.array([b"yes", b"no"], dtype=object)[bits]
+        # Of no dimensions it would be the text itself.
+        return np.asarray(np.array([b"yes", b"no"], dtype=object)[bits], dtype=object)
     return bits.astype(spec.dtype.numpy)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 
 from tritonkit.client.spec import ModelSpec, no_such
 from tritonkit.errors import InputError, TensorError
-from tritonkit.payloads import are_payloads, read_numpy, read_payloads
+from tritonkit.payloads import are_payloads, parse_json, read_numpy, read_payloads
 from tritonkit.signature import TensorSpec
 
 # What begins a value that has no name before it, whatever `=` may follow.
@@ -66,9 +64,9 @@ def _read_input(name: str, value: str) -> Iterator[tuple[str, Any]]:
     if value == "@-" and sys.stdin is None:
         raise InputError("stdin is closed; nothing can be read from it")
     if value == "@-":
-        content = _parse(sys.stdin.buffer.read(), "stdin")
+        content = parse_json(sys.stdin.buffer.read(), "stdin")
     elif path.suffix == ".json":
-        content = _parse(_read(path), str(path))
+        content = parse_json(_read(path), str(path))
     elif path.suffix in (".npy", ".npz"):
         content = _load(path)
     else:
@@ -94,27 +92,6 @@ def _read(path: Path) -> bytes:
 def _reason(error: Exception) -> str:
     reason = error.strerror if isinstance(error, OSError) else ""
     return reason or " ".join(str(error).split()) or type(error).__name__
-
-
-def _parse(text: str | bytes, what: str) -> Any:
-    """JSON, with NaN and Infinity. InputError that says where it is wrong."""
-    try:
-        return json.loads(text, parse_float=_finite)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        reason = f"{error.msg} at {where}" if error.doc.strip() else "it is empty"
-    except UnicodeDecodeError as error:
-        reason = f"byte {error.start} is not UTF-8"
-    except (ValueError, RecursionError) as error:  # a number of too many digits; lists too deep
-        reason = _reason(error)
-    raise InputError(f"{what} is not JSON: {reason}")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):  # of digits; Infinity does not come here
-        raise ValueError(f"{text} is too large for a number")
-    return number
 
 
 def _load(path: Path) -> Any:
@@ -199,7 +176,7 @@ def _only_input(spec: ModelSpec) -> str:
 def _from_typed(text: str, tensor: TensorSpec) -> Any:
     is_text = tensor.dtype.name == "BYTES"
     try:
-        value = _parse(text, f"input '{tensor.name}'")
+        value = parse_json(text, f"input '{tensor.name}'")
     except InputError as error:
         if is_text:
             return text
