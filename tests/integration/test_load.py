@@ -5,117 +5,49 @@ The generator runs in a process of its own, because Locust patches the one that 
 
 from __future__ import annotations
 
-import asyncio
 import json
+import math
+import os
+import signal
 import subprocess
 import sys
-import threading
-from itertools import pairwise
 
+import psutil
 import pytest
+from tests.integration.known_server import DrippingServer, KnownServer
 
-from tritonkit.load.arrivals import constant, poisson
+from tritonkit.load.arrivals import POISSON
 from tritonkit.samples import Sample
 from tritonkit.stats.latency import summarise
 
 SCRIPT = """
-import json, sys, time
-from tritonkit.load.runner import Level, run_level
+import json, os, sys, time
+from tritonkit.load.runner import GeneratorError, Level, LevelInterrupted, run_level
+from tritonkit.load.arrivals import parse_arrivals
 from tritonkit.client.transport import InferRequest, Tensor
-address, level, timeout_s = json.loads(sys.argv[1])
+from tritonkit.errors import TritonkitError
+address, level, how = json.loads(sys.argv[1])
+level["arrivals"] = parse_arrivals(level["arrivals"])
 x = Tensor("x", "UINT8", (100,), b"x" * 100)
 requests = [InferRequest(f"m{i}", (x,)) for i in range(3)]
-start = time.perf_counter()
-run = run_level(address, requests, Level(**level), timeout_s)
-took_s = time.perf_counter() - start
-json.dump({"samples": run.samples, "cpu": run.generator_cpu, "took_s": took_s}, sys.stdout)
+start, outcome = time.perf_counter(), {}
+policy = os.sched_getscheduler(0)
+if "NO_TIMERFD" in os.environ:
+    from tritonkit.load import pacer
+    pacer._timerfd = lambda: None
+if "PIN_TO" in os.environ:
+    os.sched_setaffinity(0, {int(os.environ["PIN_TO"])})
+    os.nice(10)
+try:
+    run = run_level(address, requests, Level(**level), **how)
+except (GeneratorError, LevelInterrupted) as error:
+    run, outcome["raised"] = error.run, f"{type(error).__name__}: {error}"
+except TritonkitError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+outcome |= {"samples": run.samples, "cpu": run.generator_cpu, "ahead": run.first_in_line}
+outcome |= {"took_s": time.perf_counter() - start, "policies": [policy, os.sched_getscheduler(0)]}
+json.dump(outcome, sys.stdout)
 """
-
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-class KnownServer:
-    """Answers each request after `service_s`, however many there are at a time.
-
-    Seconds count from the first request. stall: (from, to), in which nothing is answered.
-    dies_at: when it drops every connection and listens no more. fail_every: each so manieth
-    request is answered with 500.
-    """
-
-    def __init__(self, service_s, *, stall=(0.0, 0.0), dies_at=None, fail_every=None):
-        self.requests = 0
-        self.answers = 0
-        self.paths = []
-        self.most_at_a_time = 0
-        self._now = 0
-        self._service_s = service_s
-        self._stall = stall
-        self._dies_at = dies_at
-        self._fail_every = fail_every
-        self._started = None
-        self._writers = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-
-    def __enter__(self):
-        self._thread.start()
-        opened = asyncio.run_coroutine_threadsafe(
-            asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=512), self._loop
-        )
-        self._server = opened.result(5)
-        self.address = "{}:{}".format(*self._server.sockets[0].getsockname())
-        return self
-
-    def __exit__(self, *exc):
-        async def end():
-            self._die()
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _die(self):
-        self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-
-    async def _serve(self, reader, writer):
-        self._writers.add(writer)
-        try:
-            while True:
-                await self._answer(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self._writers.discard(writer)
-            writer.close()
-
-    async def _answer(self, reader, writer):
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        _, _, rest = head.partition("content-length: ")
-        await reader.readexactly(int(rest.split("\r\n")[0]))
-        if self._started is None:
-            self._started = self._loop.time()
-            if self._dies_at is not None:
-                self._loop.call_later(self._dies_at, self._die)
-        self.requests += 1
-        turn = self.requests
-        self.paths.append(head.split()[1])
-        self._now += 1
-        self.most_at_a_time = max(self.most_at_a_time, self._now)
-        begin, end = self._stall
-        at = self._loop.time() - self._started
-        await asyncio.sleep(self._service_s + (end - at if begin <= at < end else 0))
-        bad = self._fail_every is not None and turn % self._fail_every == 0
-        writer.write(ANSWER.replace(b"200 OK", b"500 Sorry") if bad else ANSWER)
-        self._now -= 1
-        self.answers += 1
-        await writer.drain()
 
 
 class Ran:
@@ -125,45 +57,59 @@ class Ran:
         self.samples = [Sample(*sample) for sample in outcome["samples"]]
         self.took_s = outcome["took_s"]
         self.cpu = outcome["cpu"]
+        self.ahead = outcome["ahead"]
+        self.policies = outcome["policies"]
+        self.raised = outcome.get("raised", "")
 
     def kinds(self):
         return {sample.error for sample in self.samples}
 
-    def stats(self, duration_s, warmup_s=0.0, *, open_loop=False):
-        return summarise(
-            self.samples, warmup_s=warmup_s, duration_s=duration_s, open_loop=open_loop
-        )
+    def intended(self):
+        return sorted(sample.intended_ns for sample in self.samples)
+
+    def late_ms(self):
+        return sorted((s.sent_ns - s.intended_ns) / 1e6 for s in self.samples)
 
 
-def run(address, mode, offered, duration_s, *, warmup_s=0.0, seed=0, timeout_s=5.0):
+def command(address, mode, offered, duration_s, *, seed=0, arrivals="poisson", **how):
     level = {
         "mode": mode,
         "offered": offered,
         "duration_s": duration_s,
-        "warmup_s": warmup_s,
         "seed": seed,
+        "arrivals": arrivals,
     }
-    argument = json.dumps([address, level, timeout_s])
+    how = {"timeout_s": 5.0, **how}
+    address = address if "://" in address else f"http://{address}"
+    return [sys.executable, "-c", SCRIPT, json.dumps([address, level, how])]
+
+
+def run(*arguments, **how):
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, argument], capture_output=True, text=True, timeout=60
+        command(*arguments, **how), capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return Ran(json.loads(done.stdout))
 
 
+def expected(rate_rps, duration_s, seed=0):
+    """The intended starts of the seeded Poisson process, in nanoseconds."""
+    return [int(a.start_s * 1e9) for a in POISSON.starts(rate_rps, duration_s, seed)]
+
+
 @pytest.fixture(scope="module")
 def closed():
-    """Five users for a second and a half, half a second of it warm-up, on 20 ms a request."""
+    """Five users for a second and a half on 20 ms a request."""
     with KnownServer(0.02) as server:
-        return server, run(server.address, "closed", 5, 1.0, warmup_s=0.5)
+        return server, run(server.address, "closed", 5, 1.5)
 
 
 @pytest.fixture(scope="module")
 def opened():
-    """150 requests a second for 1.2 s, 0.4 s of it warm-up, on 20 ms a request."""
+    """150 requests a second for 1.2 s on 20 ms a request."""
     with KnownServer(0.02) as server:
-        return server, run(server.address, "open", 150, 0.8, warmup_s=0.4, seed=7)
+        return server, run(server.address, "open", 150, 1.2, seed=7)
 
 
 def test_closed_loop_sends_as_many_at_a_time_as_users(closed):
@@ -180,15 +126,15 @@ def test_closed_loop_loses_no_sample(closed):
 
 
 def test_closed_loop_rate_is_users_by_service_time(closed):
-    """Five users at 20 ms a request make a bit less than 250 requests a second."""
-    stats = closed[1].stats(1.0, warmup_s=0.5)
-    assert 150 < stats.achieved_rps <= 250
-    assert 20 <= stats.p50_ms < 30
+    """Five users at 20 ms a request make no more than 250 requests a second, each of 20 ms."""
+    _, ran = closed
+    assert 5 < len(ran.samples) <= 5 * math.ceil(1.5 / 0.02)
+    assert min(s.done_ns - s.sent_ns for s in ran.samples) >= 20e6
 
 
 def test_closed_loop_is_never_late(closed):
     """In a closed loop a request is sent when it was intended, within a millisecond or so."""
-    late_ms = sorted((s.sent_ns - s.intended_ns) / 1e6 for s in closed[1].samples)
+    late_ms = closed[1].late_ms()
     assert late_ms[0] >= 0 and late_ms[len(late_ms) // 2] < 1
 
 
@@ -205,17 +151,8 @@ def test_closed_loop_user_waits_for_its_answer(closed):
 def test_level_ends_when_it_should(closed):
     """The level ends with the last answer, and no request is started after its duration."""
     _, ran = closed
-    assert 1.5 <= ran.took_s < 2.5
-    assert max(s.intended_ns for s in ran.samples) < 1.5e9
-
-
-def test_warm_up_is_sent_but_not_counted(closed):
-    """Samples of the warm-up are there, and the numbers leave them out."""
-    _, ran = closed
-    warm_up = [s for s in ran.samples if s.done_ns < 0.5e9]
-    late = [s for s in ran.samples if s.done_ns >= 1.5e9]
-    assert len(warm_up) >= 50
-    assert ran.stats(1.0, warmup_s=0.5).requests == len(ran.samples) - len(warm_up) - len(late)
+    assert ran.took_s >= 1.5
+    assert ran.intended()[0] >= 0 and ran.intended()[-1] < 1.5e9
 
 
 def test_payloads_take_turns(closed):
@@ -232,65 +169,159 @@ def test_generator_cpu(closed):
     assert 0 < closed[1].cpu < 0.8
 
 
+def test_first_in_line_is_given_back(closed):
+    """The generator runs ahead where that is permitted, and as it was before after the level."""
+    before, after = closed[1].policies
+    assert before == after == os.SCHED_OTHER
+    assert closed[1].ahead == may_go_ahead()
+
+
+def may_go_ahead():
+    """Whether this process may have a real-time policy, as root may, outside of some containers."""
+    code = "import os; os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))"
+    return not subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL).returncode
+
+
 def test_open_loop_follows_the_schedule(opened):
     """The intended starts are those of the seeded Poisson process, every one, exactly."""
     server, ran = opened
-    expected = [int(s * 1e9) for s in poisson(150, 1.2, 7)]
-    assert sorted(s.intended_ns for s in ran.samples) == expected
-    assert server.requests == len(expected)
+    assert ran.intended() == expected(150, 1.2, 7)
+    assert server.requests == len(ran.samples)
     assert ran.kinds() == {""}
 
 
 def test_open_loop_sends_in_time(opened):
     """No request leaves before its time, and most within a few milliseconds after it."""
-    late_ms = sorted((s.sent_ns - s.intended_ns) / 1e6 for s in opened[1].samples)
+    late_ms = opened[1].late_ms()
     assert late_ms[0] >= 0
     assert late_ms[len(late_ms) // 2] < 5
 
 
-def test_open_loop_counts_what_was_intended_in_the_window(opened):
-    """Its numbers are of the arrivals between the end of the warm-up and the end."""
+def test_open_loop_sends_payloads_in_turn(opened):
+    """The arrivals have the payloads in turn, in the order of their times."""
     _, ran = opened
-    expected = [s for s in poisson(150, 1.2, 7) if s >= 0.4]
-    stats = ran.stats(0.8, warmup_s=0.4, open_loop=True)
-    assert stats.requests == len(expected)
-    assert stats.p50_ms >= 20
+    by_time = [s.payload for s in sorted(ran.samples)]
+    assert by_time == [i % 3 for i in range(len(by_time))]
 
 
-def test_stall_shows_in_an_open_loop():
-    """Half a second of silence is in the p99 of an open loop: those who arrived then waited."""
-    with KnownServer(0.005, stall=(0.5, 1.0)) as server:
-        ran = run(server.address, "open", 100, 1.5)
-    stats = ran.stats(1.5, open_loop=True)
-    assert stats.errors == 0
-    assert stats.p99_ms > 400
-    # A tenth of them arrived in the first 150 ms of it, and waited for the other 350.
-    assert stats.p90_ms > 250
+def test_open_loop_without_timerfd(monkeypatch):
+    """Where the system has no timerfd gevent's timers send every arrival, none before its time."""
+    monkeypatch.setenv("NO_TIMERFD", "1")
+    with KnownServer(0.005) as server:
+        ran = run(server.address, "open", 200, 0.5)
+    assert ran.intended() == expected(200, 0.5) and ran.kinds() == {""}
+    assert ran.late_ms()[0] >= 0
 
 
-def test_stall_hides_in_a_closed_loop():
-    """The same silence is not in the p99 of a closed loop: its users just sent nothing."""
-    with KnownServer(0.005, stall=(0.5, 1.0)) as server:
-        ran = run(server.address, "closed", 2, 1.5)
-    stats = ran.stats(1.5)
-    assert stats.max_ms > 400
-    assert stats.p99_ms < 100
-    assert len(ran.samples) == server.requests
+def test_trace_is_replayed(tmp_path):
+    """A trace is sent at its times and with its payloads, modulo their number."""
+    trace = tmp_path / "trace.jsonl"
+    lines = [{"t_s": 0.01, "payload": 2}, {"t_s": 0.05, "payload": 4}, {"t_s": 0.02}]
+    trace.write_text("\n".join(map(json.dumps, lines)))
+    with KnownServer(0.005) as server:
+        ran = run(server.address, "open", 1, 0.2, arrivals=str(trace))
+    sent = [(s.intended_ns, s.payload) for s in sorted(ran.samples)]
+    assert sent == [(10_000_000, 2), (20_000_000, 1), (50_000_000, 1)]
+
+
+def test_no_more_in_flight_than_connections():
+    """An open loop never has more requests at the server than connections; all are sent."""
+    with KnownServer(0.05) as server:
+        ran = run(server.address, "open", 200, 0.5, connections=3)
+    assert server.most_at_a_time == 3
+    assert ran.intended() == expected(200, 0.5)
+
+
+@pytest.fixture(scope="module")
+def stalled():
+    """The same second of silence in the middle of three, in an open and in a closed loop."""
+    with KnownServer(0.001, stall=(1.0, 2.0)) as server:
+        open_loop = run(server.address, "open", 100, 3.0)
+    with KnownServer(0.001, stall=(1.0, 2.0)) as server:
+        closed_loop = run(server.address, "closed", 2, 3.0)
+    return open_loop, closed_loop
+
+
+def test_stall_shows_in_an_open_loop(stalled):
+    """A second of silence is in the p99 of an open loop: those who arrived then waited for it."""
+    ran, _ = stalled
+    assert ran.intended() == expected(100, 3.0) and ran.kinds() == {""}
+    stats = summarise(ran.samples, duration_s=3.0, open_loop=True)
+    # A thirtieth of all arrived in the first 100 ms of it.
+    assert stats.p99_ms > 900
+
+
+def test_stall_hides_in_a_closed_loop(stalled):
+    """Of the same silence a closed loop has one slow request a user, and none in the p99."""
+    _, ran = stalled
+    latencies_ms = sorted((s.done_ns - s.intended_ns) / 1e6 for s in ran.samples)
+    assert sum(ms > 900 for ms in latencies_ms) == 2
+    assert len(latencies_ms) > 300  # so that two are less than one in a hundred
+    stats = summarise(ran.samples, duration_s=3.0, open_loop=False)
+    assert stats.max_ms > 900
+    assert stats.p99_ms < 900
+
+
+HOG = """
+import os
+os.sched_setaffinity(0, {int(os.environ["PIN_TO"])})
+try:
+    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+except PermissionError:
+    pass
+print("busy", flush=True)
+while True:
+    pass
+"""
+
+
+@pytest.fixture
+def one_busy_cpu():
+    """A CPU that processes which never pause share, ahead of others where that is permitted."""
+    pinned = {**os.environ, "PIN_TO": str(min(os.sched_getaffinity(0)))}
+    hogs = [
+        subprocess.Popen([sys.executable, "-c", HOG], env=pinned, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    for hog in hogs:
+        hog.stdout.readline()
+    yield pinned
+    for hog in hogs:
+        hog.kill()
+        hog.wait()
+        hog.stdout.close()
+
+
+def test_starved_generator_is_late(one_busy_cpu):
+    """A generator on one CPU with others that never pause sends late, and it shows."""
+    with KnownServer(0.001) as server:
+        done = subprocess.run(
+            command(server.address, "open", 500, 1.0, connections=16),
+            env=one_busy_cpu,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    ran = Ran(json.loads(done.stdout))
+    assert ran.intended() == expected(500, 1.0)
+    assert len([s for s in ran.samples if not s.error]) == server.requests
+    stats = summarise(ran.samples, duration_s=1.0, open_loop=True)
+    # Its turn comes when the others have had theirs, each of some milliseconds.
+    assert stats.lateness_p99_ms > max(1, 0.05 * stats.p99_ms)
 
 
 def test_overload_is_not_silent():
     """Arrivals that never got a turn are samples of their own, none is lost, and it ends."""
     with KnownServer(1.0) as server:
         ran = run(server.address, "open", 1500, 0.6)
-    expected = [int(s * 1e9) for s in poisson(1500, 0.6, 0)]
-    assert sorted(s.intended_ns for s in ran.samples) == expected
+    assert ran.intended() == expected(1500, 0.6)
     assert ran.kinds() == {"", "not_sent"}
     sent = [s for s in ran.samples if s.error != "not_sent"]
-    assert len(sent) == server.requests < len(expected)
+    assert len(sent) == server.requests < len(ran.samples)
     assert server.most_at_a_time == 128
-    stats = ran.stats(0.6, open_loop=True)
-    assert stats.error_kinds == {"not_sent": len(expected) - len(sent)}
-    assert ran.took_s < 0.2 + 0.6 + 3.0 + 1.0 + 1.0
+    stats = summarise(ran.samples, duration_s=0.6, open_loop=True)
+    assert stats.not_sent == len(ran.samples) - len(sent)
     assert stats.max_ms > 2000  # from the intended start
 
 
@@ -307,14 +338,13 @@ def test_failed_requests_are_data(mode):
 
 @pytest.mark.parametrize("mode", ["closed", "open"])
 def test_server_that_dies(mode):
-    """A server that dies under load: nothing is raised, it ends in time, the kinds say why."""
+    """A server that dies under load: nothing is raised, and the kinds say why."""
     with KnownServer(0.02, dies_at=0.3) as server:
         ran = run(server.address, mode, 4 if mode == "closed" else 100, 0.8)
     assert ran.kinds() == {"", "closed", "refused"}
-    assert ran.took_s < 2
-    assert max(s.intended_ns for s in ran.samples) > 0.6e9
+    assert ran.intended()[-1] > 0.6e9
     if mode == "open":
-        assert len(ran.samples) == len(list(poisson(100, 0.8, 0)))
+        assert ran.intended() == expected(100, 0.8)
     else:  # no busy loop on a dead server
         assert len(ran.samples) - server.requests < 4 * 0.5 / 0.01 + 10
 
@@ -323,7 +353,7 @@ def test_server_that_dies(mode):
 def test_nobody_there(mode, free_port):
     """Where nothing listens every sample is `refused`."""
     ran = run(f"127.0.0.1:{free_port}", mode, 20, 0.3)
-    assert ran.kinds() == {"refused"} and ran.took_s < 2
+    assert ran.kinds() == {"refused"}
 
 
 def test_server_that_hangs():
@@ -332,7 +362,7 @@ def test_server_that_hangs():
         ran = run(server.address, "closed", 3, 0.4, timeout_s=1.0)
     assert ran.kinds() == {"timeout"}
     assert len(ran.samples) == server.requests == 3
-    assert all(1e9 <= s.done_ns - s.sent_ns < 1.5e9 for s in ran.samples)
+    assert all(s.done_ns - s.sent_ns >= 1e9 for s in ran.samples)
 
 
 def test_hung_at_the_deadline():
@@ -341,40 +371,142 @@ def test_hung_at_the_deadline():
         ran = run(server.address, "closed", 3, 0.3, timeout_s=0.5)
     assert ran.kinds() == {"timeout"}
     assert len(ran.samples) == 3
-    assert ran.took_s < 0.3 + 3.0 + 0.5 + 1.0
 
 
-class DrippingServer(KnownServer):
-    """Sends its answer byte by byte, too slowly to end and too fast to time out."""
-
-    def __init__(self):
-        super().__init__(0)
-
-    async def _answer(self, reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n")
-        while True:
-            writer.write(b"H")
-            await writer.drain()
-            await asyncio.sleep(0.1)
-
-
-def test_same_seed_same_schedule():
-    """Arrivals are the same for the same seed, and others for another."""
-    assert list(poisson(50, 2, 3)) == list(poisson(50, 2, 3)) != list(poisson(50, 2, 4))
-
-
-def test_poisson_gaps():
-    """A thousand seconds of arrivals have the rate, and gaps as spread as their mean."""
-    starts = list(poisson(20, 1000, 1))
-    gaps = [b - a for a, b in pairwise(starts)]
-    mean = sum(gaps) / len(gaps)
-    spread = (sum((g - mean) ** 2 for g in gaps) / len(gaps)) ** 0.5
-    assert starts == sorted(starts) and starts[0] >= 0 and starts[-1] < 1000
-    assert len(starts) == pytest.approx(20_000, rel=0.03)
-    assert spread == pytest.approx(mean, rel=0.05)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_interrupted_level_loses_nothing(processes, wait_for):
+    """On Ctrl-C what was answered, what was under way and what was due are all in the samples."""
+    with KnownServer(0.3) as server:
+        process = subprocess.Popen(
+            command(server.address, "open", 100, 30.0, connections=10, processes=processes),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_for(lambda: server.answers >= 30)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=30)
+        assert process.returncode == 0, errors
+        ran = Ran(json.loads(output))
+        assert ran.raised.startswith("LevelInterrupted")
+        assert ran.kinds() == {"", "cancelled", "not_sent"}
+        cancelled = [s for s in ran.samples if s.error == "cancelled"]
+        assert len(cancelled) == 10
+        wait_for(lambda: server.requests == len([s for s in ran.samples if s.error != "not_sent"]))
+    assert ran.intended() == expected(100, 30.0)[: len(ran.samples)]
 
 
-def test_constant_arrivals():
-    """Constant arrivals are evenly spaced from zero."""
-    assert list(constant(4, 1.0)) == [0, 0.25, 0.5, 0.75]
+@pytest.fixture(scope="module")
+def two_processes():
+    """150 requests a second for 1.2 s on 20 ms a request, from two processes."""
+    with KnownServer(0.02) as server:
+        return server, run(server.address, "open", 150, 1.2, seed=7, processes=2)
+
+
+def test_two_processes_share_the_arrivals(two_processes):
+    """A master and two workers send each arrival of the one schedule once, and lose no sample."""
+    server, ran = two_processes
+    assert ran.intended() == expected(150, 1.2, 7)
+    assert server.requests == len(ran.samples)
+    assert ran.kinds() == {""}
+
+
+def test_two_processes_send_the_same_payloads(two_processes):
+    """Each arrival has the payload that it would have had from one process."""
+    by_time = [s.payload for s in sorted(two_processes[1].samples)]
+    assert by_time == [i % 3 for i in range(len(by_time))]
+
+
+def test_two_processes_start_together(two_processes):
+    """The merged arrivals are sent in the order of their times, however many processes send."""
+    _, ran = two_processes
+    assert ran.late_ms()[0] >= 0
+    assert ran.late_ms()[len(ran.samples) // 2] < 20
+    assert 0 < ran.cpu < 0.8
+
+
+def test_two_processes_share_the_users():
+    """Five users of two processes are five at the server, and no sample is lost."""
+    with KnownServer(0.02) as server:
+        ran = run(server.address, "closed", 5, 0.8, processes=2)
+    assert server.most_at_a_time == 5
+    assert len(ran.samples) == server.requests == server.answers
+    assert ran.kinds() == {""}
+    counts = [sum(s.payload == i for s in ran.samples) for i in range(3)]
+    assert max(counts) - min(counts) <= 5
+
+
+def test_no_more_processes_than_users():
+    """A process without users could send nothing: two users are of two processes at most."""
+    with KnownServer(0.02) as server:
+        ran = run(server.address, "open", 50, 0.5, connections=2, processes=3)
+    assert ran.intended() == expected(50, 0.5)
+    assert server.requests == len(ran.samples)
+
+
+def test_worker_that_is_killed(wait_for):
+    """A worker that dies is named with what it had delivered, which is kept; the others end."""
+    with KnownServer(0.005) as server:
+        process = subprocess.Popen(
+            command(server.address, "open", 100, 30.0, processes=2),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_for(lambda: server.answers >= 250)
+        victim, other = workers_of(process)
+        victim.kill()
+        output, errors = process.communicate(timeout=30)
+        assert process.returncode == 0, errors
+        assert not other.is_running()
+    ran = Ran(json.loads(output))
+    lost = f"(process {victim.pid}) ended before its time; "
+    assert ran.raised.startswith("GeneratorError: load worker ") and lost in ran.raised
+    assert ran.raised.endswith("(killed by signal 9)")
+    count = int(ran.raised.partition(lost)[2].split()[0])
+    assert 0 < count < len(ran.samples)
+    assert set(ran.intended()) <= set(expected(100, 30.0))
+    assert len(set(ran.intended())) == len(ran.samples)
+
+
+def test_workers_end_with_their_master(wait_for):
+    """Where the process that started them is killed no worker is left, and none goes on sending."""
+    with KnownServer(0.005) as server:
+        process = subprocess.Popen(command(server.address, "open", 100, 60.0, processes=2))
+        wait_for(lambda: server.answers >= 20)
+        workers = workers_of(process)
+        assert len(workers) == 2
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(workers, timeout=20)
+        assert not alive
+
+
+def workers_of(process):
+    children = psutil.Process(process.pid).children()
+    return [child for child in children if "tritonkit.load.worker" in child.cmdline()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "how", "says"),
+    [
+        (("open", 10, 0.0), {}, "a level of 0 s: give more than 0 seconds"),
+        (("open", 0, 1.0), {}, "the rate must be above 0"),
+        (("closed", 0, 1.0), {}, "no users: at least 1"),
+        (("open", 10, 1.0), {"connections": 0}, "no connections: at least 1"),
+        (("open", 10, 1.0), {"processes": 0}, "0 processes: at least 1"),
+        (("open", 10, 1.0), {"streaming": True}, "Triton streams over gRPC only"),
+    ],
+)
+def test_senseless_levels(free_port, arguments, how, says):
+    """What cannot be run is refused in one line before anything is sent."""
+    done = subprocess.run(
+        command(f"127.0.0.1:{free_port}", *arguments, **how),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("InputError: ") and says in line

@@ -1,5 +1,9 @@
 """What the locustfile of one arm needs: options, real payloads, a check that it is the right arm,
 and raw samples, from which the percentiles are computed. Locust's own are rounded.
+
+With workers (`--processes`, or `--worker` on other hosts) each sends its share, and the master
+has the samples of all. The payloads are read on each worker's host, the samples are written on
+the master's.
 """
 
 from __future__ import annotations
@@ -7,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from argparse import ArgumentParser
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,21 +21,20 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
 from tritonkit.client.client import Client
-from tritonkit.client.transport import InferRequest, infer_request
-from tritonkit.errors import CheckFailedError, TritonkitError
-from tritonkit.load.arrivals import poisson
+from tritonkit.client.transport import InferRequest
+from tritonkit.errors import CheckFailedError, InputError, TritonkitError
+from tritonkit.load.arrivals import Arrival, parse_arrivals, share
+from tritonkit.load.distributed import Delivery, Parts
+from tritonkit.load.requests import ONE, make_requests
+from tritonkit.load.shares import parse_shares
 from tritonkit.load.user import DRAIN_S, InferUser, Run
-from tritonkit.payloads import (
-    RANDOM_PAYLOADS,
-    Payload,
-    random_payloads,
-    read_payloads,
-    require_fit,
-)
-from tritonkit.samples import write_samples
+from tritonkit.payloads import PAYLOADS
+from tritonkit.samples import Sample, write_samples
 from tritonkit.stats.latency import summarise
 
 log = logging.getLogger(__name__)
+
+_GRACE_S = 5.0  # in which a worker that is done, or a message, may be late
 
 
 class ArmUser(InferUser):
@@ -41,120 +45,286 @@ class ArmUser(InferUser):
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--model", default="ranker", help="Name of the model on the server")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--model", default="ranker", help="Name of the model on the server")
+    add(
         "--payloads",
         default="",
-        help="Requests to send; the default is model_repository/MODEL/payloads.npz, else random",
+        help="Real inputs to send, a file or a folder; the default is "
+        "model_repository/MODEL/payloads.npz, else random values",
     )
-    parser.add_argument(
+    add("--rows", default="", help="Rows of a request: 4, 1-8, or shares such as 1:0.9,16:0.1")
+    add("--lengths", default="", help="The same for dynamic dimensions of random values")
+    add(
         "--rate-rps",
         type=float,
         default=0.0,
-        help="Open loop: Poisson arrivals at this rate; --users is then the most in flight",
+        help="Open loop: this many requests a second; --users is then the most in flight",
     )
-    parser.add_argument("--seed", type=int, default=0, help="Seed of the arrivals")
-    parser.add_argument(
-        "--samples", default="", help="Where raw samples go, such as results/samples.csv.gz"
+    add(
+        "--arrivals",
+        default="poisson",
+        help="How they arrive: poisson, constant, bursts, bursts:ON_S,OFF_S; or at rates of its "
+        "own: steps:RATExSECONDS,…, ramp:FROM-TO, FILE.jsonl",
     )
+    add("--seed", type=int, default=0, help="Seed of the arrivals and of random values")
+    add("--samples", default="", help="Where raw samples go, such as results/samples.csv.gz")
 
 
-def _start_together(environment: Environment, **_: Any) -> None:
-    """Unless told otherwise all users start at once; Locust would add one each second."""
+def _set_up(environment: Environment, **_: Any) -> None:
+    """When Locust has made its runner: be its part of the test."""
+    # gevent's clock stood still during the imports, and --run-time would end too early by as much.
+    gevent.get_hub().loop.update_now()
     options = environment.parsed_options
     if options is not None and options.spawn_rate is None:
+        # Unless told otherwise all users start at once; Locust would add one each second.
         options.spawn_rate = options.num_users
+    if isinstance(environment.runner, MasterRunner):
+        part: _Alone | _Master | _Worker = _Master(environment, environment.runner)
+    elif isinstance(environment.runner, WorkerRunner):
+        part = _Worker(environment, environment.runner)
+    else:
+        part = _Alone(environment)
+    listeners = (
+        (environment.events.test_start, part.prepare),
+        (environment.events.test_stopping, part.finish),
+        (environment.events.test_stop, part.conclude),
+    )
+    for event, listener in listeners:
+        event.add_listener(listener)  # type: ignore[no-untyped-call]
 
 
-def _prepare(environment: Environment, **_: Any) -> None:
-    """Before any user starts: read the payloads, check the server."""
-    # Requests that are under way at the end are let end, so that a hang is seen.
+class _Alone:
+    """All in one process."""
+
+    def __init__(self, environment: Environment):
+        self._environment = environment
+
+    def prepare(self, **_: Any) -> None:
+        """Before any user starts: read the payloads, check the server."""
+        _allow_drain(self._environment)
+        run, error = _new_run(self._environment)
+        if error is not None:
+            _refuse(self._environment, error)
+        run.start()
+
+    def finish(self, **_: Any) -> None:
+        """When the test is being stopped: no more requests."""
+        _user(self._environment).run_state.finish()
+
+    def conclude(self, **_: Any) -> None:
+        """When all users have gone."""
+        run = _user(self._environment).run_state
+        run.give_up()
+        _conclude(self._environment, run.samples, run.length_s)
+
+
+class _Worker:
+    """One of several processes."""
+
+    def __init__(self, environment: Environment, runner: WorkerRunner):
+        self._environment = environment
+        self._runner = runner
+        self._said: Mapping[str, Any] = {}
+        self._delivery = Delivery(
+            runner, on_begin=self._begin, on_start=self._start, on_finish=self._end
+        )
+        # Before Locust's own, which takes leave of the master.
+        environment.events.quitting.add_listener(  # type: ignore[no-untyped-call]
+            lambda **_: self._end(cancel=False)
+        )
+
+    def prepare(self, **_: Any) -> None:
+        """As if alone, but the start is when the master says, and it is told of what is wrong."""
+        user = _user(self._environment)
+        if not self._delivery.is_under_way:
+            log.warning("this worker came after the start of the test; it sends nothing")
+            user.run_state = _nothing()
+            user.run_state.start()
+            return
+        run, error = _new_run(self._environment, **self._said)
+        self._delivery.ready(error)
+        if error is not None:
+            run.start()
+
+    def finish(self, **_: Any) -> None:
+        """When Locust stops this worker: no more requests."""
+        if self._delivery.is_under_way:
+            _user(self._environment).run_state.finish()
+
+    def conclude(self, **_: Any) -> None:
+        """When all users have gone: send the master what it does not have yet."""
+        if self._delivery.is_under_way:
+            run = _user(self._environment).run_state
+            run.give_up()
+            self._delivery.done(run, cpu=0.0, first_in_line=False)
+
+    def _begin(self, said: Mapping[str, Any]) -> None:
+        self._said = {key: said[key] for key in ("index", "of", "run_time")}
+
+    def _start(self, at_ns: int) -> None:
+        run = _user(self._environment).run_state
+        run.start(at_ns)
+        self._delivery.keep_delivering(run)
+
+    def _end(self, cancel: bool) -> None:
+        """When the master stops the test, which then waits for the samples."""
+        if self._delivery.is_under_way:
+            self.finish()
+            self._runner.user_greenlets.join(self._environment.stop_timeout)
+            self._runner.user_greenlets.kill(block=True)
+            self.conclude()
+
+
+class _Master:
+    """The process that sends nothing and has the samples of all."""
+
+    def __init__(self, environment: Environment, runner: MasterRunner):
+        self._environment = environment
+        self._runner = runner
+        self._parts = Parts(runner)
+
+    def prepare(self, **_: Any) -> None:
+        """Before Locust orders the workers to start their users: tell each its share."""
+        _allow_drain(self._environment)
+        runner, options = self._runner, self._environment.parsed_options
+        nodes = [*runner.clients.ready, *runner.clients.spawning, *runner.clients.running]
+        said = {"run_time": None if options is None else options.run_time}
+        self._parts.begin(sorted(node.id for node in nodes), said)
+        self._environment.process_exit_code = None
+        gevent.spawn(self._start_when_ready)
+
+    def finish(self, **_: Any) -> None:
+        """Have the workers finish, and wait for what they have."""
+        self._parts.finish()
+        self._parts.wait_until_over(self._environment.stop_timeout + _GRACE_S)
+
+    def conclude(self, **_: Any) -> None:
+        """As if alone, with the samples of all. What is missing is an error."""
+        parts = self._parts.parts.values()
+        length_s = max((part.length_s for part in parts), default=0.0)
+        _conclude(self._environment, self._parts.samples(), length_s)
+        if self._parts.error is None:
+            for line in self._parts.losses():
+                log.error("%s", line)
+                self._environment.process_exit_code = 1
+
+    def _start_when_ready(self) -> None:
+        parts = self._parts
+        users, workers = self._runner.target_user_count, len(parts.parts)
+        while not parts.are_ready:
+            gevent.sleep(0.01)
+        if parts.error is not None:
+            _refuse(self._environment, parts.error)
+        elif users < workers:
+            why = f"{users} users for {workers} workers: each needs one to send its share"
+            _refuse(self._environment, InputError(f"{why}; give --users {workers} or more"))
+        else:
+            parts.start()
+
+
+def _user(environment: Environment) -> type[ArmUser]:
+    user = environment.user_classes[0]
+    assert issubclass(user, ArmUser)
+    return user
+
+
+def _allow_drain(environment: Environment) -> None:
+    """Requests that are under way at the end are let end, so that a hang is seen."""
     environment.stop_timeout = environment.stop_timeout or DRAIN_S + 1
-    if isinstance(environment.runner, MasterRunner):
-        return
-    options = environment.parsed_options
-    user = environment.user_classes[0]
-    assert options is not None and issubclass(user, ArmUser)
-    arrivals = poisson(options.rate_rps, math.inf, options.seed) if options.rate_rps else None
-    user.run_state = Run([], iter(()), None)  # sends nothing
-    user.request_name = options.model
+
+
+def _nothing() -> Run:
+    return Run([], iter(()), None)
+
+
+def _new_run(
+    environment: Environment, *, index: int = 0, of: int = 1, run_time: float | None = None
+) -> tuple[Run, TritonkitError | None]:
+    """The run that the users will find; one that sends nothing, and why, if there can be none."""
+    options, user = environment.parsed_options, _user(environment)
+    assert options is not None
+    user.run_state, user.request_name = _nothing(), options.model
+    environment.process_exit_code = None
     try:
-        requests = _requests(environment.host or user.host or "", options, user.dynamic_batching)
-        user.run_state = Run(requests, arrivals, None)
-        environment.process_exit_code = None
+        arrivals = _arrivals(options, run_time or options.run_time or math.inf)
+        requests = _requests(environment.host or user.host or "", options, user, tell=not index)
     except TritonkitError as error:
-        log.error("%s", error)
-        environment.process_exit_code = error.exit_code
-        if environment.runner is not None:
-            # Not from here: this is one of the greenlets that it ends.
-            gevent.spawn(environment.runner.quit)
-    user.run_state.start()
+        return user.run_state, error
+    if arrivals is not None:
+        arrivals = share(arrivals, index, of)
+    user.run_state = Run(requests, arrivals, None, index=index, of=of)
+    return user.run_state, None
 
 
-def _finish(environment: Environment, **_: Any) -> None:
-    """When the test is being stopped: no more requests."""
-    if not isinstance(environment.runner, MasterRunner):
-        user = environment.user_classes[0]
-        assert issubclass(user, ArmUser)
-        user.run_state.finish()
+def _arrivals(options: Any, duration_s: float) -> Iterator[Arrival] | None:
+    """Those of an open loop; None if it is a closed one."""
+    pattern = parse_arrivals(options.arrivals)
+    if not options.rate_rps and not pattern.own_rate:
+        if options.arrivals != "poisson":
+            raise InputError(f"--arrivals {options.arrivals} needs --rate-rps")
+        return None
+    return pattern.starts(options.rate_rps, duration_s, options.seed)
 
 
-def _conclude(environment: Environment, **_: Any) -> None:
-    """Write the raw samples, and say what they show."""
-    if isinstance(environment.runner, MasterRunner):
-        return
-    options = environment.parsed_options
-    user = environment.user_classes[0]
-    assert options is not None and issubclass(user, ArmUser)
-    run = user.run_state
-    run.give_up()
-    if not run.samples:
-        return
-    stats = summarise(
-        run.samples, warmup_s=0, duration_s=run.length_s, open_loop=bool(options.rate_rps)
-    )
-    log.info(
-        "from raw samples: %d requests, %d errors %s, %.0f req/s, p50 %.1f p90 %.1f p99 %.1f ms",
-        *(stats.requests, stats.errors, stats.error_kinds or "", stats.achieved_rps),
-        *(math.nan if p is None else p for p in (stats.p50_ms, stats.p90_ms, stats.p99_ms)),
-    )
-    if stats.errors and environment.process_exit_code is None:
-        environment.process_exit_code = options.exit_code_on_error
-    if options.samples:
-        path = Path(options.samples)
-        if isinstance(environment.runner, WorkerRunner):
-            path = path.with_name(f"worker{environment.runner.worker_index}-{path.name}")
-        write_samples(path, run.samples)
-        log.info("raw samples are in %s", path)
-
-
-def _requests(host: str, options: Any, dynamic_batching: bool) -> list[InferRequest]:
+def _requests(
+    host: str, options: Any, user: type[ArmUser], *, tell: bool
+) -> Sequence[InferRequest]:
     """The requests to send. CheckFailedError if another arm than the named listens at `host`."""
+    rows = parse_shares(options.rows, "--rows") if options.rows else ONE
+    lengths = parse_shares(options.lengths, "--lengths") if options.lengths else None
     with Client(host if "://" in host else f"http://{host}") as client:
         spec = client.spec(options.model)
         found = "dynamic_batching" in client.config(options.model)
-    if found != dynamic_batching:
+    if found != user.dynamic_batching:
         raise CheckFailedError(
             f"the server at {host} runs {options.model} with dynamic batching "
             f"{'on' if found else 'off'}; this locustfile is for the other; check --host"
         )
-    recorded = Path(options.payloads or f"model_repository/{options.model}/payloads.npz")
-    payloads: list[Payload]
-    if options.payloads or recorded.is_file():
-        payloads = require_fit(
-            recorded, read_payloads(recorded), spec.signature.inputs, spec.optional
-        )
-    else:
-        log.warning("no %s: sending random values", recorded)
-        payloads = random_payloads(
-            spec.signature, RANDOM_PAYLOADS, options.seed, batched=spec.batches
-        )
-    outputs = [t.name for t in spec.signature.outputs]
-    return [infer_request(options.model, payload, outputs) for payload in payloads]
+    path = Path(options.payloads or f"model_repository/{options.model}/{PAYLOADS}")
+    recorded = bool(options.payloads) or (lengths is None and path.is_file())
+    requests, mix = make_requests(
+        spec, path if recorded else None, rows=rows, lengths=lengths, seed=options.seed
+    )
+    if tell:
+        log.info("sends %s", mix)
+        for warning in mix.warnings:
+            log.warning("%s", warning)
+    return requests
+
+
+def _refuse(environment: Environment, error: TritonkitError) -> None:
+    """Say why there is no test, and end it."""
+    log.error("%s", error)
+    environment.process_exit_code = error.exit_code
+    runner, options = environment.runner, environment.parsed_options
+    assert runner is not None and options is not None
+    # Not from here: this may be one of the greenlets that it ends.
+    gevent.spawn(runner.quit if options.headless else runner.stop)
+
+
+def _conclude(environment: Environment, samples: list[Sample], length_s: float) -> None:
+    """Write the raw samples, and say what they show."""
+    options = environment.parsed_options
+    assert options is not None
+    if not samples:
+        return
+    is_open = bool(options.rate_rps) or parse_arrivals(options.arrivals).own_rate
+    stats = summarise(samples, duration_s=length_s, open_loop=is_open)
+    kinds = ", ".join(f"{kind} {count}" for kind, count in stats.error_kinds.items())
+    said = f"from raw samples: {stats.requests} requests, {stats.errors} errors"
+    said += f" ({kinds})" if kinds else ""
+    said += f", {stats.achieved_rps:.0f} req/s"
+    if stats.p50_ms is not None:
+        said += f", p50 {stats.p50_ms:.1f} p90 {stats.p90_ms:.1f} p99 {stats.p99_ms:.1f} ms"
+    log.info("%s, without %.1f s of warm-up", said, stats.warmup_s)
+    if stats.errors and environment.process_exit_code is None:
+        environment.process_exit_code = options.exit_code_on_error
+    if options.samples:
+        path = Path(options.samples)
+        write_samples(path, samples)
+        log.info("raw samples are in %s", path)
 
 
 events.init_command_line_parser.add_listener(_add_options)  # type: ignore[no-untyped-call]
-events.init.add_listener(_start_together)  # type: ignore[no-untyped-call]
-events.test_start.add_listener(_prepare)  # type: ignore[no-untyped-call]
-events.test_stopping.add_listener(_finish)  # type: ignore[no-untyped-call]
-events.test_stop.add_listener(_conclude)  # type: ignore[no-untyped-call]
+events.init.add_listener(_set_up)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""One level of load, headless and in this process, through Locust's own runner.
+"""One level of load, headless, through Locust's own runners.
 
 Importing this module lets Locust patch the standard library for gevent, so a program that wants
 to run load imports it first.
@@ -8,70 +8,71 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-import gevent
-from gevent.hub import Hub
 from locust.env import Environment
-from locust.runners import STATE_RUNNING
 
 from tritonkit.client.transport import InferRequest
-from tritonkit.load.arrivals import poisson
-from tritonkit.load.user import DRAIN_S, InferUser, Run
-from tritonkit.samples import Sample
+from tritonkit.errors import InputError
+from tritonkit.load.generator import (
+    Generator,
+    Level,
+    LevelInterrupted,
+    LevelRun,
+    Sending,
+    ctrl_c_heard,
+    new_user_class,
+    require_sense,
+    users_of,
+)
+from tritonkit.load.processes import GeneratorError, run_in_processes
 
-# Ctrl-C ends the program as ever; without this gevent prints it as an error first.
-Hub.NOT_ERROR = (*Hub.NOT_ERROR, KeyboardInterrupt)
+__all__ = ["GeneratorError", "Level", "LevelInterrupted", "LevelRun", "run_level"]
 
-# Requests that an open loop may have in flight: its pool of users, each with a connection.
-OPEN_LOOP_CONNECTIONS = 128
-
-
-@dataclass(frozen=True)
-class Level:
-    """One level of load.
-
-    mode: `closed`, offered = users; `open`, offered = requests per second, Poisson.
-    warmup_s: at the beginning, sent but not counted. duration_s: counted.
-    """
-
-    mode: Literal["closed", "open"]
-    offered: float
-    duration_s: float
-    warmup_s: float
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class LevelRun:
-    """What a level left behind. generator_cpu: CPU seconds of this process per wall second."""
-
-    samples: list[Sample]
-    generator_cpu: float
+_LEAD_NS = 20_000_000
+"""From when all users are connected to the start."""
 
 
 def run_level(
-    address: str, requests: Sequence[InferRequest], level: Level, timeout_s: float = 30.0
+    address: str,
+    requests: Sequence[InferRequest],
+    level: Level,
+    *,
+    timeout_s: float = 30.0,
+    connections: int = 128,
+    streaming: bool = False,
+    shared_memory: bool = False,
+    processes: int = 1,
 ) -> LevelRun:
-    """Load the server at `http://host:port` or grpc://. Returns the warm-up's samples too."""
-    length_s = level.warmup_s + level.duration_s
-    is_open = level.mode == "open"
-    arrivals = poisson(level.offered, length_s, level.seed) if is_open else None
-    run = Run(requests, arrivals, length_s)
-    # Bound to this run by a class, because Locust makes the users.
-    user = type("LevelUser", (InferUser,), {"run_state": run, "timeout_s": timeout_s})
-    environment = Environment(user_classes=[user], host=address, catch_exceptions=False)
-    runner = environment.create_local_runner()
-    users = OPEN_LOOP_CONNECTIONS if is_open else int(level.offered)
-    run.start(in_s=0.2 if is_open else 0.0)
-    wall, cpu = time.perf_counter(), time.process_time()
-    runner.start(users, spawn_rate=users)
-    deadline = time.monotonic() + length_s + DRAIN_S + timeout_s
-    # The users end by themselves when the run has no more; the deadline is for a hung server.
-    while (runner.state != STATE_RUNNING or runner.user_greenlets) and time.monotonic() < deadline:
-        gevent.sleep(0.02)
-    busy = (time.process_time() - cpu) / (time.perf_counter() - wall)
-    runner.quit()
-    run.give_up()
-    return LevelRun(run.samples, busy)
+    """Load the server at `http://host:port` or `grpc://host:port`.
+
+    connections: the most requests that an open loop has in flight; those due beyond that wait,
+    and go late. streaming: for decoupled models, over gRPC; a request is done with its last
+    answer. shared_memory: tensors lie in shared memory that the server is told of before; see
+    SharedRequests. processes: how many send; each has its share of the users and arrivals.
+
+    InputError for what makes no sense. LevelInterrupted on Ctrl-C; GeneratorError if a process
+    is lost. Both have what was measured until then.
+    """
+    sending = Sending(timeout_s, connections, streaming, shared_memory)
+    require_sense(address, requests, level, sending)
+    if processes < 1:
+        raise InputError(f"{processes} processes: at least 1 is needed to send anything")
+    processes = min(processes, users_of(level, sending))
+    if processes > 1:
+        return run_in_processes(address, requests, level, sending, processes)
+    user = new_user_class()
+    with Generator(user, address, requests, level, sending) as generator:
+        environment = Environment(user_classes=[user], host=address, catch_exceptions=False)
+        runner = environment.create_local_runner()
+        users = users_of(level, sending)
+        try:
+            runner.start(users, spawn_rate=users)
+            generator.wait_for_users(users)
+            with ctrl_c_heard() as interrupted:
+                generator.send(runner, time.perf_counter_ns() + _LEAD_NS, interrupted)
+        finally:
+            runner.quit()
+    run = LevelRun(sorted(generator.run.samples), generator.busy, generator.ahead)
+    if interrupted():
+        raise LevelInterrupted(run)
+    return run

@@ -1,0 +1,147 @@
+"""One level of load on a live server: run it, and record it with what the server counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from tritonkit.client.client import Client
+from tritonkit.client.transport import InferRequest
+from tritonkit.samples import Sample
+from tritonkit.stats.latency import LevelStats, summarise
+from tritonkit.stats.scrape import ServerCounters, read_counters
+from tritonkit.stats.split import TimeSplit, split
+
+if TYPE_CHECKING:  # importing it patches the process for gevent
+    from tritonkit.load.runner import Level
+
+Purpose = Literal["load", "curve", "search", "rate", "overload", "soak"]
+
+LATE_MS = 1.0
+LATE_SHARE = 0.05
+BUSY = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelRecord(LevelStats):
+    """One level of load. offered: users (closed) or requests per second (open, the mean).
+
+    generator_bound: the generator may be what was measured, because it sent late or used a whole
+    core; such a level decides nothing. holds_slo: None without a budget. purpose: why it was run,
+    in a comparison; round: in which of its rounds, from 1. samples: its file, relative to the
+    result; "" if there is none.
+    """
+
+    mode: Literal["closed", "open"]
+    offered: float
+    arrivals: str
+    seed: int
+    generator_cpu: float
+    generator_bound: bool
+    mean_batch: float | None
+    time_split: TimeSplit | None
+    holds_slo: bool | None
+    purpose: Purpose = "load"
+    round: int = 0
+    samples: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain dicts, lists, numbers and strings."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A level as it was: its record, every request, and what the server counted meanwhile.
+
+    first_in_line: whether the generator ran ahead of the machine's other processes.
+    """
+
+    record: LevelRecord
+    samples: Sequence[Sample]
+    counters: ServerCounters
+    first_in_line: bool
+
+
+class LevelCut(Exception):
+    """A level that ended early. measured: until then. reason: what is to be raised about it."""
+
+    def __init__(self, measured: Measured, reason: BaseException):
+        super().__init__(str(reason))
+        self.measured = measured
+        self.reason = reason
+
+
+def measure_level(
+    address: str,
+    client: Client,
+    model: str,
+    requests: Sequence[InferRequest],
+    level: Level,
+    *,
+    slo_p99_ms: float | None = None,
+    purpose: Purpose = "load",
+    round: int = 0,
+    **how: Any,
+) -> Measured:
+    """Load the server at `address`, which `client` asks for its counters before and after.
+
+    how: as for `runner.run_level`. LevelCut on Ctrl-C, or if a process of the generator is lost.
+    """
+    from tritonkit.load.runner import GeneratorError, LevelInterrupted, run_level
+
+    before = model_counters(client, model)
+    cut: LevelInterrupted | GeneratorError | None = None
+    try:
+        run = run_level(address, requests, level, **how)
+    except (LevelInterrupted, GeneratorError) as early:
+        run, cut = early.run, early
+    counted = model_counters(client, model).since(before)
+    is_open = level.mode == "open"
+    stats = summarise(run.samples, duration_s=level.duration_s, open_loop=is_open)
+    record = LevelRecord(
+        **_fields(stats),
+        mode=level.mode,
+        offered=level.offered,
+        arrivals=level.arrivals.name if is_open else "",
+        seed=level.seed,
+        generator_cpu=run.generator_cpu,
+        generator_bound=generator_bound(stats, run.generator_cpu),
+        mean_batch=counted.mean_batch,
+        time_split=split(run.samples, counted),
+        holds_slo=None if slo_p99_ms is None else holds_budget(stats, slo_p99_ms),
+        purpose=purpose,
+        round=round,
+    )
+    measured = Measured(record, run.samples, counted, run.first_in_line)
+    if cut is not None:
+        raise LevelCut(measured, cut)
+    return measured
+
+
+def model_counters(client: Client, model: str) -> ServerCounters:
+    """What the server has counted for the model up to now, in the version that answers."""
+    return read_counters(client.statistics(model)[-1])
+
+
+def holds_budget(stats: LevelStats, slo_p99_ms: float) -> bool:
+    """No errors, p99 within the budget, and nothing that grows: it would break the budget later.
+
+    In an open loop latency counts from the intended start, so a server that falls behind the
+    rate cannot hold a p99 for longer than the budget itself.
+    """
+    within = stats.p99_ms is not None and stats.p99_ms <= slo_p99_ms
+    return stats.errors == 0 and within and stats.steady
+
+
+def generator_bound(stats: LevelStats, generator_cpu: float) -> bool:
+    """Whether the generator may be what was measured: it used a whole core, or the p99 of its
+    lateness is above 1 ms and above 5 % of the latency's.
+    """
+    late_ms = stats.lateness_p99_ms or 0.0
+    return late_ms > max(LATE_MS, LATE_SHARE * (stats.p99_ms or 0.0)) or generator_cpu > BUSY
+
+
+def _fields(stats: LevelStats) -> Mapping[str, Any]:
+    return {name: getattr(stats, name) for name in stats.__dataclass_fields__}
