@@ -1,0 +1,15 @@
+"""Where a server is, from URL and --protocol."""
+
+from __future__ import annotations
+
+from tritonkit.errors import InputError
+
+
+def address_of(url: str, protocol: str | None) -> str:
+    """The URL with the protocol that was asked for. InputError if it names another itself."""
+    scheme, found, _ = url.partition("://")
+    if protocol is None or scheme.strip().lower() in (protocol, f"{protocol}s"):
+        return url
+    if found:
+        raise InputError(f"'{url}' is not of the protocol {protocol}; give one of the two")
+    return f"{protocol}://{url.strip()}"
