@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 DASH = "—"
+TO = "\N{EN DASH}"
 NBSP = "\N{NO-BREAK SPACE}"
+
+_MOST = 1e18
+"""Nothing that was measured is larger; what claims to be would break every column and chart."""
 
 
 def number(value: Any) -> float | None:
-    """`value` as a finite float, or None for anything that is not a number."""
+    """`value` as a float, or None for anything that is not a number or beyond all measure."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if math.isfinite(value) else None
+    return float(value) if -_MOST < value < _MOST else None
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -31,7 +34,9 @@ def listed(value: Any) -> list[Any]:
 def fixed(value: Any, decimals: int) -> str:
     """A number with thousands separators and always `decimals` decimals, so that columns align."""
     n = number(value)
-    return DASH if n is None else f"{n:,.{decimals}f}"
+    if n is None:
+        return DASH
+    return f"{n:,.{decimals}f}" if abs(n) < 1e10 else f"{n:.3g}"
 
 
 def compact(value: Any) -> str:
@@ -40,7 +45,7 @@ def compact(value: Any) -> str:
     if n is None:
         return DASH
     if n == int(n) or abs(n) >= 100:
-        return f"{n:,.0f}"
+        return fixed(n, 0)
     return f"{n:.1f}" if abs(n) >= 10 else f"{n:.2f}"
 
 
@@ -49,11 +54,36 @@ def count(value: Any) -> str:
     return fixed(value, 0)
 
 
-def ratio(value: float | None) -> str:
+def ratio(value: Any, sign: str = "×") -> str:
     """A factor, such as `4.60×`."""
-    if value is None:
+    n = number(value)
+    if n is None:
         return DASH
-    return f"{value:,.0f}×" if value >= 100 else f"{value:.1f}×" if value >= 10 else f"{value:.2f}×"
+    decimals = 0 if n >= 100 else 1 if n >= 10 else 2 if n >= 0.1 else 3
+    return f"{fixed(n, decimals)}{sign}"
+
+
+def ratio_span(low: Any, high: Any) -> str:
+    """The interval of a factor, such as `4.12–5.20×`; empty unless both ends are known."""
+    if number(low) is None or number(high) is None:
+        return ""
+    return f"{ratio(low, '')}{TO}{ratio(high)}"
+
+
+def pair(interval: Any) -> tuple[float, float | None] | None:
+    """The two ends of an interval, the upper one None where it is open; None without a lower."""
+    ends = listed(interval)
+    low = number(ends[0]) if len(ends) == 2 else None
+    return None if low is None else (low, number(ends[1]))
+
+
+def span(interval: Any, write: Callable[[float], str]) -> str:
+    """An interval's ends: `39.8–43.5`, `39.8 or more` where it is open; empty without one."""
+    ends = pair(interval)
+    if ends is None:
+        return ""
+    low, high = ends
+    return f"{write(low)} or more" if high is None else f"{write(low)}{TO}{write(high)}"
 
 
 def percent(share: Any) -> str:
@@ -83,6 +113,12 @@ def gibibytes(n_bytes: Any) -> str:
     return DASH if n is None else f"{n / 2**30:.1f} GiB"
 
 
+def mebibytes(n_bytes: Any) -> str:
+    """Bytes of memory in MiB."""
+    n = number(n_bytes)
+    return DASH if n is None else f"{compact(n / 2**20)} MiB"
+
+
 def cpu_list(cpus: Any) -> str:
     """CPU numbers as ranges: [0, 1, 2, 5] is `0-2, 5`, with a true en dash."""
     runs: list[list[int]] = []
@@ -91,7 +127,7 @@ def cpu_list(cpus: Any) -> str:
             runs[-1][1] = cpu
         else:
             runs.append([cpu, cpu])
-    return ", ".join(str(a) if a == b else f"{a}\N{EN DASH}{b}" for a, b in runs) or DASH
+    return ", ".join(str(a) if a == b else f"{a}{TO}{b}" for a, b in runs) or DASH
 
 
 def moment(value: Any) -> str:

@@ -8,34 +8,25 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tritonkit.report import charts
-from tritonkit.report.prose import BASELINE
-from tritonkit.report.view import ArmView, ReportView, build_view
+from tritonkit.report import legend, prose
+from tritonkit.report.charts import batches, capacity, latency, soak
+from tritonkit.report.charts.figure import arm_style
+from tritonkit.report.times import PARTS
+from tritonkit.report.view import ReportView, build_view
 
 
 @dataclass(frozen=True)
-class Key:
-    """One entry of a legend: a shape in a colour, and what it stands for."""
-
-    label: str
-    colour: str
-    path: str
-    filled: bool = True
-    line: bool = False
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """One Triton arm's batch sizes."""
+class Panel:
+    """A small chart with a title and a caption."""
 
     label: str
     caption: str
     svg: str
-    """Already markup; empty where no batch was recorded."""
+    """Already markup; empty where there is nothing to draw."""
 
 
 def render_html(result: Mapping[str, Any]) -> str:
-    """The page for one `result.json` (schema 1), self-contained."""
+    """The page for one `result.json`, self-contained."""
     environment = Environment(
         loader=PackageLoader("tritonkit.report", "templates"),
         autoescape=True,
@@ -45,73 +36,79 @@ def render_html(result: Mapping[str, Any]) -> str:
     )
     view = build_view(result)
     # The charts alone go in unescaped (`| safe`): matplotlib escapes the text that it writes.
-    styles = {a.key: charts.arm_style(a, i) for i, a in enumerate(view.arms)}
     return environment.get_template("report.html.j2").render(
         view=view,
-        colours={key: style.colour for key, style in styles.items()},
-        keys={
-            a.key: Key(a.label, styles[a.key].colour, charts.SHAPES[styles[a.key].marker])
-            for a in view.arms
-        },
-        curve_keys=_curve_keys(view),
-        repeats=any("again" in v.asides for a in view.arms for v in a.levels),
+        prose=prose,
+        parts=PARTS,
+        keys=legend.arm_keys(view),
+        curve_keys=legend.curve_keys(view),
+        search_keys=legend.search_keys(view),
+        ceiling_keys=legend.ceiling_keys(view),
         curves_wide=_curves(view, "curves-wide", (9.0, 4.3)),
         curves_narrow=_curves(view, "curves-narrow", (3.7, 3.7)),
-        capacity_bars=charts.capacity_bars(view.arms, view.ceiling, "capacity"),
-        ceiling_curves=charts.ceiling_curves(view.ceiling, "ceiling"),
-        ceiling_keys=_ceiling_keys(view),
-        histograms=_histograms(view.arms),
+        searches=_searches(view),
+        capacity_bars=capacity.capacity_bars(view.arms, view.ceiling, "capacity"),
+        ceiling_curves=capacity.ceiling_curves(view.ceiling, "ceiling"),
+        ratio_lines=_ratio_lines(view),
+        histograms=_histograms(view),
+        soak_panels=_soak(view),
     )
 
 
 def _curves(view: ReportView, name: str, size_in: tuple[float, float]) -> str:
-    return charts.latency_curves(view.arms, view.slo_p99_ms, name, size_in)
+    return latency.latency_curves(view.arms, view.slo_p99_ms, name, size_in)
 
 
-def _curve_keys(view: ReportView) -> list[Key]:
-    """The arms, then only those signs that the chart really shows."""
-    keys = []
+def _searches(view: ReportView) -> list[Panel]:
+    """One for each arm that was searched, over one p99 axis."""
+    span_ms = latency.search_span_ms(view.arms, view.slo_p99_ms)
+    panels = []
     for place, arm in enumerate(view.arms):
-        style = charts.arm_style(arm, place)
-        keys.append(Key(arm.label, style.colour, charts.SHAPES[style.marker], line=True))
-    drawn = [(v.loop, v.point) for a in view.arms for v in a.levels if v.point is not None]
-    if any(loop == "open" for loop, _ in drawn):
-        keys.append(Key("hollow: open loop", charts.INK, charts.SHAPES["o"], filled=False))
-    if any(point.again for _, point in drawn):
-        small = "M7 4.2a2.8 2.8 0 1 0 .01 0z"
-        keys.append(Key("small: the deciding level, measured again", charts.MUTED, small))
-    if any(point.is_capacity for _, point in drawn):
-        ring = "M7 .8a6.2 6.2 0 1 0 .01 0z"
-        keys.append(Key("ring: sets the capacity", charts.INK, ring, filled=False))
-    if any(not point.counts for _, point in drawn):
-        cross = "M2 2 12 12M12 2 2 12"
-        label = "cross: had errors, does not count"
-        keys.append(Key(label, charts.INK, cross, filled=False))
-    if any(point.p99_ms > charts.top_ms(view.arms, view.slo_p99_ms) for _, point in drawn):
-        arrow = "M7 13V2M2.5 6.5 7 2 11.5 6.5"
-        keys.append(Key("arrow: beyond the top, at this p99", charts.INK, arrow, filled=False))
-    return keys
+        style = arm_style(arm.key, place)
+        name = f"search-{place}"
+        svg = latency.search_panel(arm, style, view.slo_p99_ms, span_ms, name)
+        if svg:
+            panels.append(Panel(arm.label, _search_caption(arm.capacity, arm.capacity_note), svg))
+    return panels
 
 
-def _ceiling_keys(view: ReportView) -> list[Key]:
-    keys = []
-    for place, (label, _) in enumerate(view.ceiling.curves):
-        style = charts.ceiling_style(place)
-        keys.append(Key(label, style.colour, charts.SHAPES[style.marker], line=True))
-    return keys
+def _search_caption(capacity_text: str, note: str) -> str:
+    return f"Capacity {capacity_text}, {note}"
 
 
-def _histograms(arms: tuple[ArmView, ...]) -> list[Histogram]:
-    """One per Triton arm, empty ones included: that nothing was recorded is worth saying."""
-    largest = max((size for a in arms for size, _ in a.histogram), default=1)
+def _ratio_lines(view: ReportView) -> list[str]:
+    axis = capacity.ratio_axis(view.ratios)
+    places = {arm.key: place for place, arm in enumerate(view.arms)}
     return [
-        Histogram(
-            label=arm.label,
-            caption=arm.histogram_caption,
-            svg=charts.batch_histogram(
-                arm, charts.arm_style(arm, place), largest, f"batches-{place}"
-            ),
+        capacity.ratio_line(r, axis, arm_style(r.arm, places.get(r.arm, 0)).colour)
+        for r in view.ratios
+    ]
+
+
+def _histograms(view: ReportView) -> list[Panel]:
+    """One for each arm that can batch, empty ones included: that nothing was recorded is told."""
+    largest = max((size for a in view.arms for size, _ in a.histogram), default=1)
+    return [
+        Panel(
+            arm.label,
+            arm.histogram_caption,
+            batches.batch_histogram(arm, arm_style(arm.key, place), largest, f"batches-{place}"),
         )
-        for place, arm in enumerate(arms)
-        if arm.key != BASELINE
+        for place, arm in enumerate(view.arms)
+        if arm.key != prose.BASELINE
+    ]
+
+
+def _soak(view: ReportView) -> list[Panel]:
+    if view.soak is None:
+        return []
+    places = {arm.key: place for place, arm in enumerate(view.arms)}
+    style = arm_style(view.soak.arm, places.get(view.soak.arm, 0))
+    return [
+        Panel(
+            series.label,
+            series.caption,
+            soak.soak_series(series, style, view.slo_p99_ms, f"soak-{place}"),
+        )
+        for place, series in enumerate(view.soak.series)
     ]

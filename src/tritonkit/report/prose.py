@@ -1,58 +1,105 @@
-"""The report's sentences and labels: everything it says that is not a bare number."""
+"""The report's labels and short sentences: everything it says that is not a bare number."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tritonkit.report import formats as f
 
 BASELINE = "ort_baseline"
+BATCHER = "ort_batcher"
 
 ARM_LABELS = {
     BASELINE: "Single ONNX Runtime session",
+    BATCHER: "ONNX Runtime + asyncio batcher",
     "triton_unbatched": "Triton, no batching",
     "triton_batched": "Triton, dynamic batching",
 }
 ARM_SHORT_LABELS = {
     BASELINE: "ONNX Runtime",
+    BATCHER: "ORT + batcher",
     "triton_unbatched": "Triton plain",
     "triton_batched": "Triton batched",
 }
+BATCHER_IS = (
+    "ONNX Runtime + asyncio batcher is what many teams write by hand: a web server that collects "
+    "requests in a queue until a batch is full or a wait is over, and runs one session."
+)
 _HEADLINES = {
     BASELINE: "Keep the single ONNX Runtime session for {}",
+    BATCHER: "Serve {} with ONNX Runtime and an asyncio batcher",
     "triton_unbatched": "Serve {} with Triton, without batching",
     "triton_batched": "Serve {} with Triton and dynamic batching",
-    "none": "None of the three ways serves {} within the budget",
+    "none": "None of the arms serves {} within the budget",
 }
+LOW_LOAD = "At the lightest load"
+NEAR_CAPACITY = "At the level that held nearest below capacity"
+NO_DIFFERENCE = "no difference"
+_WHY = {"curve": "closed loop", "rate": "wanted rate"}
 
 
-@dataclass(frozen=True)
-class Method:
-    """How the numbers came about: paragraphs as (heading, text), then caveats."""
+def arm_label(key: str) -> str:
+    """An arm's name in words; one that this version does not know is shown as it is."""
+    return ARM_LABELS.get(key, key)
 
-    paragraphs: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
+
+def arm_short(key: str) -> str:
+    """An arm's name in a few letters."""
+    return ARM_SHORT_LABELS.get(key, key)
 
 
 def headline(choice: str, model: str, needed_rps: float | None) -> str:
-    """The verdict as one line. A choice this version does not know is shown as it is."""
+    """What to do. A choice this version does not know is shown as it is."""
     if choice == "none" and needed_rps is not None:
         rate = f.compact(needed_rps)
-        return f"None of the three ways serves {model} at {rate} requests/s within the budget"
+        return f"None of the arms serves {model} at {rate} requests/s within the budget"
     if choice in _HEADLINES:
         return _HEADLINES[choice].format(model)
     return f"Verdict for {model}: {choice}"
 
 
+def against(ratio: str, span: str, rival: str, is_less: bool, says: str) -> str:
+    """The chosen arm beside the best of the others, in one line. is_less: than that rival."""
+    ends = f" (95{f.NBSP}%: {span})" if span else ""
+    best = "the best" if is_less else "the next best"
+    tail = f": {says}" if says == NO_DIFFERENCE else ""
+    return f"{ratio}{ends} the capacity of {arm_label(rival)}, {best}{tail}"
+
+
+def versus_baseline(ratio: str, span: str, says: str) -> str:
+    """`4.60× (4.12–5.20×) the single session`, with a word where that is no difference."""
+    ends = f" ({span})" if span else ""
+    tail = f", {says}" if says == NO_DIFFERENCE else ""
+    return f"{ratio}{ends} the single session{tail}"
+
+
+def difference(ratio: float | None, differs: bool) -> str:
+    """What a ratio and its interval say. No difference is a finding, not a failure."""
+    if ratio is None:
+        return "not known"
+    if not differs:
+        return NO_DIFFERENCE
+    return "more" if ratio > 1 else "less"
+
+
+def capacity_note(capacity_rps: float | None, interval: str) -> str:
+    """What stands below a capacity: its interval, or why there is none."""
+    if capacity_rps is None:
+        return "not measured: the generator was the limit"
+    if capacity_rps <= 0:
+        return "no rate held the budget"
+    return f"95{f.NBSP}%: {interval}" if interval else "no interval"
+
+
 def settings(chosen: Mapping[str, Any], arm: str) -> str:
     """An arm's settings in words; empty where there are none. Unknown ones are kept.
 
-    The baseline has one session: its `instances` are the runs that it makes at a time.
+    Outside Triton there is one session: its `instances` are the runs that it makes at a time.
     """
-    each, many = ("run", "run at a time") if arm == BASELINE else ("instance", "instance")
-    plural = "runs at a time" if arm == BASELINE else "instances"
+    one_session = arm in (BASELINE, BATCHER)
+    each, many = ("run", "run at a time") if one_session else ("instance", "instance")
+    plural = "runs at a time" if one_session else "instances"
     known = {
         "max_batch_size": lambda v: f"max batch size {f.count(v)}",
         "max_queue_delay_us": lambda v: f"max queue delay {f.count(v)} µs",
@@ -67,6 +114,12 @@ def settings(chosen: Mapping[str, Any], arm: str) -> str:
     return ", ".join(parts)
 
 
+def why(purpose: str, round_: float | None) -> str:
+    """Why a level was run, and in which round: `search, round 3`."""
+    text = _WHY.get(purpose, purpose)
+    return f"{text}, round {round_:.0f}" if round_ and purpose in ("search", "rate") else text
+
+
 def offered(level: Mapping[str, Any]) -> str:
     """What was offered, with its unit: users in a closed loop, requests/s in an open one."""
     if level.get("mode") == "open":
@@ -74,32 +127,114 @@ def offered(level: Mapping[str, Any]) -> str:
     return f.counted(level.get("offered"), "user")
 
 
-def marks(level: Mapping[str, Any], over: bool, is_capacity: bool) -> tuple[str, ...]:
+def marks(level: Mapping[str, Any], over: bool, state: str) -> tuple[str, ...]:
     """What a reader must know about a level, worst first."""
-    errors = f.number(level.get("errors")) or 0
+    failed = f.number(level.get("errors")) or 0
     found: list[str] = []
+    if state == "excluded":
+        found.append(f"not counted: {generator_limit(level)}")
     if level.get("p99_ms") is None:
         found.append("nothing answered")
     elif over:
         found.append("over budget")
-    elif is_capacity:
-        found.append("sets the capacity")
-    elif not errors:
-        found.append("holds" if level.get("holds_slo") else "does not hold")
-    if errors:
-        kinds = f.mapping(level.get("error_kinds"))
-        detail = ", ".join(f"{f.count(n)} {kind}" for kind, n in kinds.items())
-        found.append(f"errors: {detail}" if detail else "errors")
+    if failed:
+        kinds = error_kinds(level)
+        found.append(f"errors: {kinds}" if kinds else "errors")
+    if level.get("steady") is False:
+        because = level.get("unsteady_because")
+        found.append(f"unsteady: {because}" if because else "unsteady")
+    if not found:
+        held = level.get("holds_slo")
+        found.append("holds" if held is True else "does not hold" if held is False else "run")
     return tuple(found)
 
 
 def asides(level: Mapping[str, Any]) -> tuple[str, ...]:
     """What else there is to know about a level; nothing to be alarmed at."""
-    found = ["again"] if level.get("repeat") else []
-    if level.get("generator_bound"):
-        late = f.number(level.get("lateness_p99_ms")) or 0.0
-        found.append(f"sent late ({f.compact(late)} ms)" if late >= 1 else "generator-bound")
+    found = []
+    if level.get("p99_enough") is False:
+        needs = f.number(level.get("p99_needs"))
+        found.append("p99 of too few requests" + (f", needs {f.count(needs)}" if needs else ""))
+    late, requests = f.number(level.get("late")) or 0.0, f.number(level.get("requests")) or 0.0
+    if late > requests / 100:  # a few always are, and the p99 of the lateness is in the table
+        found.append(f"{f.count(late)} sent late")
+    if unsent := f.number(level.get("not_sent")):
+        found.append(f"{f.count(unsent)} not sent")
+    arrivals = level.get("arrivals")
+    if level.get("mode") == "open" and arrivals and arrivals != "poisson":
+        found.append(str(arrivals))
     return tuple(found)
+
+
+def generator_limit(level: Mapping[str, Any]) -> str:
+    """What made the generator the limit of a level, by its own two numbers."""
+    facts = []
+    late, cpu = f.number(level.get("lateness_p99_ms")), f.number(level.get("generator_cpu"))
+    if late is not None:
+        facts.append(f"p99 of lateness {f.compact(late)} ms")
+    if cpu is not None:
+        facts.append(f"{f.percent(cpu)} of a core")
+    return "the generator was the limit" + (f" ({', '.join(facts)})" if facts else "")
+
+
+def error_kinds(level: Mapping[str, Any]) -> str:
+    """`2 timeout, 1 refused`."""
+    kinds = f.mapping(level.get("error_kinds"))
+    return ", ".join(f"{f.count(n)} {kind}" for kind, n in kinds.items())
+
+
+def failures(level: Mapping[str, Any], share: str) -> str:
+    """The errors of a level as a share, with their kinds."""
+    if f.number(level.get("errors")) == 0:
+        return "none"
+    kinds = error_kinds(level)
+    return f"{share} ({kinds})" if kinds else share
+
+
+def split_remark(split: Mapping[str, Any]) -> str:
+    """Where the time of a level cannot be trusted to its parts."""
+    if not split:
+        return "not recorded"
+    remark = split.get("remark")
+    if remark:
+        return str(remark)
+    return "does not add up" if split.get("adds_up") is False else ""
+
+
+def holds(value: Any) -> str:
+    """Whether an arm holds the wanted rate."""
+    return "yes" if value is True else "no" if value is False else "not known"
+
+
+def headroom(share: float | None) -> str:
+    """How much more than the wanted rate an arm sustains, with its sign."""
+    if share is None:
+        return f.DASH
+    return f"{share * 100:+,.0f}{f.NBSP}%".replace("-", "\N{MINUS SIGN}")
+
+
+def reaches(capacity: str, capacity_rps: float | None, versus: str) -> str:
+    """What an arm reaches, to stand beside what it lacks."""
+    if capacity_rps is None:
+        return "What it reaches is not known: the generator was the limit."
+    return f"It reaches {capacity} requests/s{', ' if versus else ''}{versus}."
+
+
+def soak(measured: Mapping[str, Any]) -> str:
+    """What was soaked, for how long, and how many requests failed."""
+    arm = arm_label(f.text(measured.get("arm")))
+    rate, minutes = f.compact(measured.get("rate_rps")), f.compact(measured.get("minutes"))
+    failed = f.number(measured.get("errors"))
+    errors = "no errors" if failed == 0 else f.counted(failed, "error")
+    return f"{arm} under {rate} requests/s for {minutes} minutes, {errors}."
+
+
+def no_trend(points: Sequence[tuple[float, float]]) -> str:
+    """What is said of a series in which nothing was found."""
+    if not points:
+        return "not recorded"
+    first, last = (f.compact(points[i][1]) for i in (0, -1))
+    return f"no trend found; {first} at the start, {last} at the end"
 
 
 def side_by_side(threads: Any, sessions: Any) -> str:
@@ -121,8 +256,8 @@ def ceiling(measured: Mapping[str, Any]) -> str:
         )
     return (
         f"{lead} {f.compact(batch1)} inferences/s at batch 1 and {f.compact(best)} at batch "
-        f"{f.count(measured.get('best_batch'))}, {best / batch1:.2f} times as many. That factor "
-        "is about the most that batching can gain in computation."
+        f"{f.count(measured.get('best_batch'))}, {f.ratio(best / batch1, '')} times as many. That "
+        "factor is about the most that batching can gain in computation."
     )
 
 
@@ -137,114 +272,4 @@ def histogram_caption(histogram: Sequence[tuple[int, int]]) -> str:
         f"{f.counted(executions, 'execution')} of {f.counted(rows, 'row')} in all: "
         f"{rows / executions:.1f} rows on average, {f.percent(single)} of the executions "
         f"with one row."
-    )
-
-
-def method(how: Mapping[str, Any], machine: Mapping[str, Any], needed_rps: float | None) -> Method:
-    """How it was measured, from the result's `method` and `machine`."""
-    paragraphs = [
-        ("Machine", _machine(how, machine)),
-        ("Load", _load(how)),
-        (
-            "Same work",
-            "Before it was measured, every arm had to answer the same payloads as the bare ONNX "
-            "Runtime session does; otherwise there would be no report.",
-        ),
-        (
-            "Settings",
-            "Each arm got its best settings: all its candidates for threads and instances (for "
-            "the single session, runs at a time) were tried in short closed loops, two rounds "
-            "over all of them, the better one counting. The fastest candidate was then measured.",
-        ),
-        (
-            "Order",
-            "The arms were measured in turn, level by level, forwards and then backwards, so that "
-            "a machine that drifts hurts all of them alike. All servers were up the whole time, "
-            "and only the one under load worked. At the end, the level that decides was measured "
-            "once more (“again”), so that no verdict rests on one moment.",
-        ),
-        (
-            "Latency",
-            "Latency is what the client sees: in a closed loop from sending a request to having "
-            "its whole answer, in an open loop from the moment the request was due, so that a "
-            "late start counts. "
-            "Percentiles are over the answered requests of a level.",
-        ),
-        (
-            "Ceiling",
-            "The in-process ceiling is ONNX Runtime called directly, with no server and no "
-            "network, in a process of its own: bare sessions with the threads × instances of the "
-            "Triton arms, at each batch size, with the payload of median size, in inferences "
-            "(rows) per second. Each point is the better of two short runs.",
-        ),
-        (
-            "Capacity",
-            "The capacity of an arm is the rate achieved at its best level that holds: p99 within "
-            "the budget, with no errors, in the first run or again. If no level holds, it is 0. "
-            "A level is generator-bound where the load generator sent late or used a whole core. "
-            "Lateness is inside the latency, so such a level is never better than real; the arm "
-            "may do better than it shows there.",
-        ),
-        ("Verdict", _verdict(how, needed_rps)),
-        (
-            "Limits",
-            "The result holds for this model, this machine and this load. Every row of the table "
-            "is one run; how far “again” lies from the first run shows how much runs differ. The "
-            "samples files beside the result hold every request.",
-        ),
-    ]
-    return Method(tuple(paragraphs), tuple(str(n) for n in f.listed(how.get("notes"))))
-
-
-def _machine(how: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
-    generator, server = how.get("generator_cpus"), how.get("server_cpus")
-    sentences = [
-        f"{f.text(machine.get('cpu_model'))}, {f.counted(machine.get('cpus'), 'CPU')}, "
-        f"{f.gibibytes(machine.get('memory_bytes'))} of memory, {f.text(machine.get('os'))}, "
-        f"Python {f.text(machine.get('python'))}."
-    ]
-    if f.listed(generator) or f.listed(server):
-        sentences.append(
-            f"The load generator ran on CPUs {f.cpu_list(generator)}, "
-            f"the server on CPUs {f.cpu_list(server)}."
-        )
-    if set(f.listed(generator)) & set(f.listed(server)):
-        sentences.append(
-            "They share CPUs, so the generator's own work lowers every capacity on this page."
-        )
-    return " ".join(sentences)
-
-
-def _load(how: Mapping[str, Any]) -> str:
-    payloads = f.mapping(how.get("payloads"))
-    return (
-        f"Requests went over {f.text(how.get('protocol')).upper()}, drawn from "
-        f"{f.counted(payloads.get('count'), 'payload')} ({f.text(payloads.get('source'))}), "
-        f"seed {f.text(how.get('seed'))}. "
-        "In a closed loop, a fixed number of users each send a request, wait for its answer and "
-        "send the next. In an open loop, requests leave at a given rate whether or not earlier "
-        "ones have been answered; how late the generator sent them is in the table. "
-        f"Each level ran for {f.compact(how.get('level_duration_s'))} s after "
-        f"{f.compact(how.get('warmup_s'))} s of warm-up, which is not counted. "
-        f"The whole comparison took {f.compact(how.get('wall_s'))} s."
-    )
-
-
-def _verdict(how: Mapping[str, Any], needed_rps: float | None) -> str:
-    order = (
-        "From the simplest, the order is: the single session, Triton without batching, Triton "
-        "with dynamic batching."
-    )
-    if needed_rps is not None:
-        return (
-            f"A rate of {f.compact(needed_rps)} requests/s was asked for. The choice is the "
-            "simplest arm that holds exactly this rate in an open loop within the budget, with no "
-            f"errors, in the first run or again. {order}"
-        )
-    gain = f.number(how.get("batching_must_gain"))
-    times = "a set multiple of" if gain is None else f"{gain:g} times"
-    return (
-        "The choice is the simplest arm that no other clearly beats, that is, with at least "
-        f"{times} its capacity. So batching must have that over each simpler arm; with less, or a "
-        f"tie, the simpler arm is kept. {order}"
     )

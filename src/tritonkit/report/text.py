@@ -1,8 +1,8 @@
-"""The report for a terminal of 80 columns: the verdict, the arms, then the levels."""
+"""The report for a terminal of 80 columns: the verdict, the arms, and what to hold against it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich import box
@@ -10,46 +10,65 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tritonkit.report.prose import BASELINE
-from tritonkit.report.view import LevelView, ReportView, build_view
+from tritonkit.report import prose
+from tritonkit.report.formats import DASH, NBSP
+from tritonkit.report.view import ReportView, build_view
 
 
 def render_text(result: Mapping[str, Any]) -> RenderableType:
     """The same numbers as the page, for `Console.print`. Colour only repeats what words say."""
     view = build_view(result)
     # Text, never str: rich would read square brackets in a model's name as markup.
-    parts: list[RenderableType] = [Text(view.headline, style="bold"), Text(view.because)]
+    heads = [Text(line, style="bold") for line in (view.headline, view.against) if line]
+    parts: list[RenderableType] = [*heads, Text(view.because)]
     if view.settings:
         parts.append(Text(f"Settings: {view.settings}."))
-    parts += [Text(), Text(_arms_title(view), style="bold"), _arms(view)]
-    if any(arm.key == BASELINE for arm in view.arms):
-        parts.append(Text("thr×inst: threads × instances; ONNX Runtime: × runs at a time"))
-    parts += [Text(), Text("Levels (times in ms)", style="bold"), _levels(view)]
+    for title, body in _sections(view):
+        parts += [Text(), Text(title, style="bold"), body]
     return Group(*parts)
 
 
+def _sections(view: ReportView) -> Iterator[tuple[str, RenderableType]]:
+    """Title and body of each part that this result has."""
+    yield _arms_title(view), _arms(view)
+    if view.ratios:
+        yield f"Ratios of capacities, 95{NBSP}% intervals", _ratios(view)
+    if view.demands:
+        cost = f"; {view.cost_per_hour} an hour each" if view.cost_per_hour else ""
+        yield f"At {view.needed or 'the wanted rate'}: replicas are N+1{cost}", _demands(view)
+    if view.overloads:
+        yield "Above capacity: 1.5 times of it offered (p99 in ms)", _overloads(view)
+    if view.soak is not None:
+        findings = view.soak.findings or ("no trend was found",)
+        yield "Soak", Group(Text(view.soak.summary), _items(findings))
+    if view.reservations:
+        yield "What to hold against these numbers", _items(view.reservations)
+
+
 def _arms_title(view: ReportView) -> str:
-    needed = f"; needed {view.needed}" if view.needed else ""
     chosen = "; * chosen" if any(arm.chosen for arm in view.arms) else ""
-    return f"Capacity: p99 within {view.budget}, no errors{needed}{chosen}"
+    return f"Capacity, requests/s: p99 within {view.budget}, no errors{chosen}"
 
 
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+def _table(*columns: str, left: int = 1) -> Table:
+    """left: how many of the first columns are words, which may fold; numbers never do."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for place, name in enumerate(columns):
+        if place < left:
+            table.add_column(name, overflow="fold", max_width=18)
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def _arms(view: ReportView) -> RenderableType:
-    table = _table()
-    table.add_column("arm", overflow="fold", max_width=18)
-    for name in ("rps", "× base", "ceiling", "p50 ms", "p99 ms", "batch", "thr×inst"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = _table("arm", "capacity", f"95{NBSP}%", "ceiling", "p99 ms", "batch", "thr×inst")
     for arm in view.arms:
         table.add_row(
             Text(arm.short + (" *" if arm.chosen else "")),
             arm.capacity,
-            arm.versus_baseline,
+            arm.capacity_span or DASH,
             arm.share,
-            arm.p50,
             arm.p99,
             arm.mean_batch,
             f"{arm.threads}×{arm.instances}",
@@ -58,30 +77,42 @@ def _arms(view: ReportView) -> RenderableType:
     return table
 
 
-def _levels(view: ReportView) -> RenderableType:
-    table = _table()
-    table.add_column("arm", overflow="fold", max_width=14)
-    table.add_column("offered", justify="right", no_wrap=True)
-    for name in ("rps", "p50", "p99", "batch"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("remark", overflow="fold")
-    for arm in view.arms:
-        for place, level in enumerate(arm.levels):
-            table.add_row(
-                Text(arm.short if place == 0 else ""),
-                level.offered,
-                level.achieved,
-                level.p50,
-                level.p99,
-                level.mean_batch,
-                Text("; ".join(level.marks + level.asides)),
-                style=_style(level),
-                end_section=place == len(arm.levels) - 1,
-            )
+def _ratios(view: ReportView) -> RenderableType:
+    table = _table("arm", "than", "ratio", f"95{NBSP}%", "finding", left=2)
+    for ratio in view.ratios:
+        names = (Text(prose.arm_short(key)) for key in (ratio.arm, ratio.than))
+        table.add_row(*names, ratio.ratio, ratio.span or DASH, ratio.says)
     return table
 
 
-def _style(level: LevelView) -> str:
-    if level.over_budget or level.has_errors or level.point is None:
-        return "red"
-    return "bold" if level.is_capacity else ""
+def _demands(view: ReportView) -> RenderableType:
+    cost = ("cost per million",) if view.cost_per_hour else ()
+    table = _table("arm", "held it", "headroom", "replicas", *cost)
+    for demand in view.demands:
+        name = Text(prose.arm_short(demand.arm))
+        numbers = (demand.holds, demand.headroom, demand.replicas, demand.cost)
+        table.add_row(name, *numbers[: 3 + len(cost)])
+    return table
+
+
+def _overloads(view: ReportView) -> RenderableType:
+    table = _table("arm", "offered", "answered", "p99", "errors")
+    table.columns[-1].no_wrap = False
+    for over in view.overloads:
+        level = over.level
+        table.add_row(
+            Text(prose.arm_short(over.arm)),
+            level.offered,
+            f"{level.achieved} ({over.answered})",
+            level.p99,
+            Text(over.failed + ("; not counted" if level.state == "excluded" else "")),
+        )
+    return table
+
+
+def _items(texts: Iterable[str]) -> RenderableType:
+    """One paragraph each, hanging from a dash."""
+    table = Table.grid(padding=(0, 1, 0, 0))
+    for text in texts:
+        table.add_row("-", Text(text, overflow="fold"))
+    return table

@@ -7,50 +7,26 @@ out, the view says so with a dash, because half a report is worth more than a tr
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tritonkit.report import formats as f
 from tritonkit.report import prose
-
-
-@dataclass(frozen=True)
-class Point:
-    """One level in the throughput-latency plane."""
-
-    achieved_rps: float
-    p99_ms: float
-    counts: bool
-    """False where there were errors: its percentiles leave out the requests that failed."""
-    is_capacity: bool
-    again: bool
-    """The deciding level, measured once more: no part of the arm's curve."""
-
-
-@dataclass(frozen=True)
-class LevelView:
-    """One row of the levels table, as text; `point` is None where nothing was answered."""
-
-    loop: str
-    offered: str
-    achieved: str
-    p50: str
-    p90: str
-    p99: str
-    max: str
-    requests: str
-    errors: str
-    mean_batch: str
-    lateness: str
-    over_budget: bool
-    has_errors: bool
-    is_capacity: bool
-    marks: tuple[str, ...]
-    """What the level is worth, in words; never empty, so that no mark is colour alone."""
-    asides: tuple[str, ...]
-    """What else to know about it, without alarm."""
-    point: Point | None
+from tritonkit.report.decisions import (
+    DemandView,
+    OverloadView,
+    RatioView,
+    between,
+    demand_view,
+    overload_views,
+    ratio_views,
+)
+from tritonkit.report.levels import LevelView, Scale, below_capacity, level_view, ordered
+from tritonkit.report.method import Method, method
+from tritonkit.report.reservations import reservations
+from tritonkit.report.soak import SoakView, soak_view
+from tritonkit.report.times import Times, times
 
 
 @dataclass(frozen=True)
@@ -85,19 +61,28 @@ class ArmView:
     short: str
     chosen: bool
     capacity: str
-    capacity_rps: float
-    versus_baseline: str
+    """`not known` where the generator was the limit of every level."""
+    capacity_rps: float | None
+    low_rps: float | None
+    high_rps: float | None
+    capacity_span: str
+    capacity_note: str
+    """The interval in words, or why there is none."""
+    counted_levels: str
+    versus_words: str
+    """Its ratio to the single session with its interval; empty where there is none."""
     share: str
     """Capacity as a share of the best in-process ceiling."""
-    generator_bound: bool
-    """The capacity may be the load generator's: the arm could do better."""
     p50: str
     p99: str
+    p99_at: str
+    """The rate of the level that p50, p99 and mean batch are of: it held nearest below capacity."""
     mean_batch: str
-    threads: str
-    instances: str
     setup: str
     """Threads and instances in words."""
+    threads: str
+    instances: str
+    lacks: tuple[str, ...]
     levels: tuple[LevelView, ...]
     histogram: tuple[tuple[int, int], ...]
     """(batch size in rows, executions), ascending."""
@@ -127,6 +112,8 @@ class ReportView:
 
     model: str
     headline: str
+    against: str
+    """The ratio that the choice rests on, with its interval; empty where there is none."""
     because: str
     settings: str
     created: str
@@ -135,34 +122,37 @@ class ReportView:
     budget: str
     needed: str
     """The rate the user must sustain; empty where none was given."""
+    cost_per_hour: str
+    reservations: tuple[str, ...]
     ceiling: CeilingView
     arms: tuple[ArmView, ...]
-    method: prose.Method
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """How many decimals this result's rates and times get, so that every column aligns."""
-
-    slo_p99_ms: float | None
-    rps_decimals: int
-    ms_decimals: int
+    ratios: tuple[RatioView, ...]
+    overloads: tuple[OverloadView, ...]
+    times: tuple[Times, ...]
+    demands: tuple[DemandView, ...]
+    soak: SoakView | None
+    method: Method
 
 
 def build_view(result: Mapping[str, Any]) -> ReportView:
-    """The view of one `result.json` (schema 1). Unknown keys are ignored, missing ones dashed."""
+    """The view of one `result.json`. Unknown keys are ignored, missing ones dashed."""
     arms = [f.mapping(a) for a in f.listed(result.get("arms"))]
     verdict = f.mapping(result.get("verdict"))
     model = f.text(result.get("model"))
     choice = f.text(verdict.get("choice"))
     slo = f.number(result.get("slo_p99_ms"))
-    rates = [f.number(f.mapping(v).get("achieved_rps")) or 0.0 for a in arms for v in _levels(a)]
-    scale = _Scale(slo, 0 if max(rates, default=0.0) >= 1000 else 1, 1 if (slo or 50) >= 10 else 2)
-    base = next((_capacity(a) for a in arms if a.get("name") == prose.BASELINE), 0.0)
+    runs = {i: ordered(a) for i, a in enumerate(arms)}
+    rates = [f.number(v.get("achieved_rps")) or 0.0 for r in runs.values() for v in r]
+    scale = Scale(slo, 0 if max(rates, default=0.0) >= 1000 else 1, 1 if (slo or 50) >= 10 else 2)
     needed = f.number(result.get("rate_rps"))
+    cost = f.number(result.get("cost_per_hour"))
+    ratios = ratio_views(result)
+    most = max((_capacity(a) or 0.0 for a in arms), default=0.0)
+    overloads = [overload_views(f.text(a.get("name")), runs[i], scale) for i, a in enumerate(arms)]
     return ReportView(
         model=model,
         headline=prose.headline(choice, model, needed),
+        against=_against(choice, arms, ratios),
         because=f.text(verdict.get("because")),
         settings=prose.settings(f.mapping(verdict.get("settings")), choice),
         created=f.moment(f.text(result.get("created_at"))),
@@ -170,117 +160,101 @@ def build_view(result: Mapping[str, Any]) -> ReportView:
         slo_p99_ms=slo,
         budget=f"{f.compact(slo)} ms",
         needed="" if needed is None else f"{f.compact(needed)} requests/s",
-        ceiling=_ceiling(f.mapping(result.get("ceiling")), max(map(_capacity, arms), default=0.0)),
-        arms=tuple(_arm(a, choice, base, scale) for a in arms),
-        method=prose.method(
-            f.mapping(result.get("method")), f.mapping(result.get("machine")), needed
+        cost_per_hour="" if cost is None else f.compact(cost),
+        reservations=reservations(result),
+        ceiling=_ceiling(f.mapping(result.get("ceiling")), most),
+        arms=tuple(_arm(a, runs[i], choice, ratios, scale) for i, a in enumerate(arms)),
+        ratios=ratios,
+        overloads=tuple(view for views in overloads for view in views),
+        times=times(
+            [(f.text(a.get("name")), runs[i], _capacity(a)) for i, a in enumerate(arms)], scale
         ),
+        demands=tuple(view for a in arms if (view := demand_view(a)) is not None),
+        soak=soak_view(f.mapping(result.get("soak"))),
+        method=method(f.mapping(result.get("method")), f.mapping(result.get("machine")), needed),
     )
 
 
-def _levels(arm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Closed loop first, then open loop, each by rising load; a repeat after its first run."""
-
-    def place(level: Mapping[str, Any]) -> tuple[bool, float, bool]:
-        offered = f.number(level.get("offered")) or 0.0
-        return level.get("mode") == "open", offered, bool(level.get("repeat"))
-
-    return sorted((f.mapping(v) for v in f.listed(arm.get("levels"))), key=place)
+def _capacity(arm: Mapping[str, Any]) -> float | None:
+    return f.number(arm.get("capacity_rps"))
 
 
-def _capacity(arm: Mapping[str, Any]) -> float:
-    return f.number(arm.get("capacity_rps")) or 0.0
+def _against(choice: str, arms: Sequence[Mapping[str, Any]], ratios: Sequence[RatioView]) -> str:
+    """The chosen arm's ratio to the best of the others, its strongest rival."""
+    rivals = [a for a in arms if a.get("name") != choice and _capacity(a)]
+    best = max(rivals, key=lambda a: _capacity(a) or 0.0, default=None)
+    ratio = None if best is None else between(ratios, choice, f.text(best.get("name")))
+    if ratio is None or ratio.value is None:
+        return ""
+    return prose.against(ratio.ratio, ratio.span, ratio.than, ratio.value < 1, ratio.says)
 
 
-def _errors(level: Mapping[str, Any]) -> float:
-    return f.number(level.get("errors")) or 0.0
-
-
-def _capacity_level(arm: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The level the arm's capacity was read from, or None where no level holds the budget."""
-    capacity = _capacity(arm)
-    sound = (v for v in _levels(arm) if v.get("holds_slo") and not _errors(v))
-    return next((v for v in sound if capacity and v.get("achieved_rps") == capacity), None)
-
-
-def _arm(arm: Mapping[str, Any], choice: str, base: float, scale: _Scale) -> ArmView:
+def _arm(
+    arm: Mapping[str, Any],
+    runs: Sequence[Mapping[str, Any]],
+    choice: str,
+    ratios: Sequence[RatioView],
+    scale: Scale,
+) -> ArmView:
     key = f.text(arm.get("name"))
     certificate = f.mapping(arm.get("certificate"))
     capacity = _capacity(arm)
-    at_capacity = _capacity_level(arm)
-    at: Mapping[str, Any] = at_capacity or {}
+    ends = f.pair(arm.get("capacity_interval_rps")) or (None, None)
+    span = f.span(arm.get("capacity_interval_rps"), scale.rps)
+    near: Mapping[str, Any] = below_capacity(runs, capacity) or {}
     histogram = _histogram(certificate)
+    base = between(ratios, key, prose.BASELINE)
     return ArmView(
         key=key,
-        label=prose.ARM_LABELS.get(key, key),
-        short=prose.ARM_SHORT_LABELS.get(key, key),
+        label=prose.arm_label(key),
+        short=prose.arm_short(key),
         chosen=key == choice,
-        capacity=f.fixed(capacity, scale.rps_decimals) if capacity else "0",
+        capacity="not known" if capacity is None else scale.rps(capacity) if capacity else "0",
         capacity_rps=capacity,
-        versus_baseline=f.ratio(capacity / base if base > 0 else None),
+        low_rps=ends[0],
+        high_rps=ends[1],
+        capacity_span=span,
+        capacity_note=prose.capacity_note(capacity, span),
+        counted_levels=f.count(arm.get("counted_levels")),
+        versus_words="baseline" if key == prose.BASELINE else _versus(base),
         share=f.percent(arm.get("share_of_ceiling")),
-        generator_bound=bool(at.get("generator_bound")),
-        p50=f.fixed(at.get("p50_ms"), scale.ms_decimals),
-        p99=f.fixed(at.get("p99_ms"), scale.ms_decimals),
-        mean_batch=f.fixed(at.get("mean_batch"), 1),
+        p50=scale.ms(near.get("p50_ms")),
+        p99=scale.ms(near.get("p99_ms")),
+        p99_at=prose.offered(near) if near else "",
+        mean_batch=f.fixed(near.get("mean_batch"), 1),
+        setup=prose.settings({k: certificate.get(k) for k in ("threads", "instances")}, key),
         threads=f.count(certificate.get("threads")),
         instances=f.count(certificate.get("instances")),
-        setup=prose.settings({k: certificate.get(k) for k in ("threads", "instances")}, key),
-        levels=tuple(_level(v, v is at_capacity, scale) for v in _levels(arm)),
+        lacks=tuple(f.text(x) for x in f.listed(arm.get("lacks"))),
+        levels=tuple(level_view(v, scale) for v in runs),
         histogram=histogram,
         histogram_caption=prose.histogram_caption(histogram),
         certificate=_certificate(arm, certificate, scale),
     )
 
 
-def _level(level: Mapping[str, Any], is_capacity: bool, scale: _Scale) -> LevelView:
-    p99 = f.number(level.get("p99_ms"))
-    achieved = f.number(level.get("achieved_rps"))
-    over = p99 is not None and scale.slo_p99_ms is not None and p99 > scale.slo_p99_ms
-    failed = _errors(level) > 0
-    point = None
-    if p99 is not None and achieved is not None:
-        point = Point(achieved, p99, not failed, is_capacity, bool(level.get("repeat")))
-
-    def ms(key: str) -> str:
-        return f.fixed(level.get(key), scale.ms_decimals)
-
-    return LevelView(
-        loop=f.text(level.get("mode")),
-        offered=prose.offered(level),
-        achieved=f.fixed(achieved, scale.rps_decimals),
-        p50=ms("p50_ms"),
-        p90=ms("p90_ms"),
-        p99=ms("p99_ms"),
-        max=ms("max_ms"),
-        requests=f.count(level.get("requests")),
-        errors=f.count(level.get("errors")),
-        mean_batch=f.fixed(level.get("mean_batch"), 1),
-        lateness=ms("lateness_p99_ms"),
-        over_budget=over,
-        has_errors=failed,
-        is_capacity=is_capacity,
-        marks=prose.marks(level, over, is_capacity),
-        asides=prose.asides(level),
-        point=point,
-    )
+def _versus(ratio: RatioView | None) -> str:
+    if ratio is None or ratio.value is None:
+        return ""
+    return prose.versus_baseline(ratio.ratio, ratio.span, ratio.says)
 
 
 def _histogram(certificate: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
     pairs = []
     for size, executions in f.mapping(certificate.get("batch_histogram")).items():
         n = f.number(executions)
-        if str(size).isdecimal() and n:
+        if n and str(size).isdecimal() and len(str(size)) < 10:
             pairs.append((int(size), int(n)))
     return tuple(sorted(pairs))
 
 
 def _certificate(
-    arm: Mapping[str, Any], certificate: Mapping[str, Any], scale: _Scale
+    arm: Mapping[str, Any], certificate: Mapping[str, Any], scale: Scale
 ) -> CertificateView:
     config = f.mapping(certificate.get("effective_config"))
     tuning = [f.mapping(t) for t in f.listed(arm.get("tuning"))]
-    parallel = "Runs at a time" if arm.get("name") == prose.BASELINE else "Instances"
+    one_session = arm.get("name") in (prose.BASELINE, prose.BATCHER)
+    parallel = "Runs at a time" if one_session else "Instances"
     return CertificateView(
         facts=(
             ("ONNX Runtime", f.text(certificate.get("ort_version"))),
@@ -296,8 +270,8 @@ def _certificate(
             TuningView(
                 threads=f.count(t.get("threads")),
                 instances=f.count(t.get("instances")),
-                achieved=f.fixed(t.get("achieved_rps"), scale.rps_decimals),
-                p99=f.fixed(t.get("p99_ms"), scale.ms_decimals),
+                achieved=scale.rps(t.get("achieved_rps")),
+                p99=scale.ms(t.get("p99_ms")),
                 chosen=bool(t.get("chosen")),
             )
             for t in tuning

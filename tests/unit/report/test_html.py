@@ -10,8 +10,9 @@ from typing import Any
 import matplotlib
 import pytest
 
-from tritonkit.report import charts
+from tritonkit.report.charts import latency
 from tritonkit.report.html import render_html
+from tritonkit.report.times import PARTS
 from tritonkit.report.view import build_view
 
 Result = dict[str, Any]
@@ -75,14 +76,22 @@ def test_markup_is_balanced(rendered: tuple[Result, str]) -> None:
     assert _Page(rendered[1]).unbalanced == []
 
 
-def test_verdict_comes_before_everything_else(ranker: Result) -> None:
-    """The order is verdict, curves, ceiling, batches, levels, certificates, method."""
-    text = re.sub(r"\s+", " ", _Page(render_html(ranker)).text)
+def test_verdict_comes_before_everything_else(ranker_page: str) -> None:
+    """Verdict, doubts, capacity, ratios and rate come first; levels, certificates, method last."""
+    text = re.sub(r"\s+", " ", _Page(ranker_page).text)
     marks = (
-        "4.6 times the 694",
-        "Latency against throughput",
-        "What batching could buy",
-        "Batches that Triton ran",
+        "1.25× (95",
+        "6.8× one ONNX Runtime session",
+        "What to hold against these numbers",
+        "Capacity against the ceiling",
+        "How the arms differ",
+        "What ONNX Runtime + asyncio batcher lacks beside Triton",
+        "Serving 2,000 requests/s",
+        "p99 against rate",
+        "Above capacity",
+        "Where the time goes",
+        "Batches that ran",
+        "Under load for long",
         "All levels",
         "Certificates",
         "How it was measured",
@@ -91,88 +100,165 @@ def test_verdict_comes_before_everything_else(ranker: Result) -> None:
     assert places == sorted(places)
 
 
+def test_parts_that_a_result_has_not_are_left_out(old: Result) -> None:
+    """A result without ratios, demand, overload, split and soak has no empty headings for them."""
+    text = _Page(render_html(old)).text
+    absent = ("How the arms differ", "Serving", "Above capacity", "Where the time", "for long")
+    assert not any(heading in text for heading in absent)
+
+
+def _rows(html: str) -> list[str]:
+    """The rows of the table of levels."""
+    return re.findall(r'<tr class="level.*?</tr>', html, flags=re.DOTALL)
+
+
 def test_every_level_has_a_row(rendered: tuple[Result, str]) -> None:
     """The table has one row for each level of each arm."""
     result, html = rendered
-    table = html[html.index('<table class="levels">') : html.index("</table>")]
-    levels = sum(len(arm["levels"]) for arm in result["arms"])
-    assert len(re.findall(r'<td class="l">(?:closed|open)</td>', table)) == levels
+    assert len(_rows(html)) == sum(len(arm["levels"]) for arm in result["arms"])
 
 
-def test_over_budget_rows_are_tinted_and_worded(ranker: Result) -> None:
-    """A level over the budget is tinted and says so in its row; the four others are neither."""
-    html = render_html(ranker)
-    rows = re.findall(r'<tr class="bad">.*?</tr>', html, flags=re.DOTALL)
-    assert len(rows) == 4
-    assert all("over budget" in row for row in rows)
+def test_excluded_rows_are_grey_and_worded(ranker_page: str) -> None:
+    """The level that does not count is grey and says why; no other row is."""
+    rows = [row for row in _rows(ranker_page) if "excluded" in row or "not counted" in row]
+    assert len(rows) == 1
+    assert 'class="level excluded"' in rows[0] and "not counted: the generator" in rows[0]
 
 
-def test_unusable_levels_are_crossed_in_the_chart(none: Result, ranker: Result) -> None:
-    """The legend explains the cross exactly where a level does not count."""
-    assert "does not count" in render_html(none)
-    assert "does not count" not in render_html(ranker)
+def test_intervals_stand_below_their_percentiles(ranker_page: str) -> None:
+    """Each p99 has its interval in the same cell."""
+    assert "54.9<small>51.0\N{EN DASH}61.5</small>" in ranker_page
+
+
+def test_no_difference_is_a_finding_of_its_own(file_type_page: str) -> None:
+    """Rows whose interval holds 1 are marked, hollow and say it."""
+    html = file_type_page
+    assert html.count('<tr class="same">') == 3
+    assert html.count("<strong>no difference</strong>") == 3
+    forest = re.findall(r'<svg class="forest".*?</svg>', html)
+    assert len(forest) == 3 and all('fill="#fff"' in svg for svg in forest)
+
+
+def test_a_difference_is_filled_and_clear_of_the_line(ranker_page: str) -> None:
+    """The mark of a ratio that differs is filled, and its interval is on one side of the 1."""
+    forest = re.findall(r'<svg class="forest".*?</svg>', ranker_page)
+    assert len(forest) == 6 and not any('fill="#fff"' in svg for svg in forest)
+    ends = re.search(r'd="M([\d.]+) 10H([\d.]+)M', forest[3])
+    one = re.search(r'd="M([\d.]+) 0V20"', forest[3])
+    assert ends and one and float(one[1]) < float(ends[1]) < float(ends[2])
+
+
+def test_what_the_own_batcher_lacks_stands_beside_what_it_reaches(ranker_page: str) -> None:
+    """The list of what is lacking follows the arm's capacity and ratio."""
+    html = ranker_page
+    part = html[html.index("lacks beside Triton") :]
+    part = part[: part.index("</section>")]
+    assert "It reaches 4,310 requests/s, 5.49×" in part
+    assert part.count("<li>") == 2
+
+
+def test_signs_are_explained_where_they_are_drawn(ranker_page: str, file_type_page: str) -> None:
+    """The legend has the excluded and the unsteady sign exactly where a level is one."""
+    signs = ("generator was the limit</span>", "struck through: unsteady")
+    with_both, without = ranker_page, file_type_page
+    assert all(sign in with_both for sign in signs)
+    assert not any(sign in without for sign in signs)
+
+
+def test_errors_are_crossed_in_the_chart(none: Result, ranker_page: str) -> None:
+    """The legend explains the cross exactly where a drawn level had errors."""
+    assert "dark cross: had errors" in render_html(none)
+    assert "dark cross: had errors" not in ranker_page
 
 
 def _lines(html: str) -> list[str]:
-    """The joined lines of all charts, by their outlines."""
-    return re.findall(r'<path d="([^"]+)"[^>]*style="fill: none; stroke: #(?:4a5058|0b66a8)', html)
+    """The joined lines of the arms over three levels or more, by their outlines."""
+    lines = re.findall(r'<path d="([^"]+)"[^>]*style="fill: none; stroke: #(?:4a5058|0b66a8)', html)
+    return [line for line in lines if line.count("L") > 1]
 
 
-def test_a_repeat_is_no_part_of_the_line(ranker: Result) -> None:
-    """The repeat adds a small mark and its legend; the joined lines stay as they are."""
-    with_repeat = render_html(ranker)
-    for arm in ranker["arms"]:
-        arm["levels"].pop()
-    without = render_html(ranker)
-    assert _lines(with_repeat) == _lines(without) != []
-    assert "measured again" in with_repeat and "measured again" not in without
+def test_an_excluded_level_is_no_part_of_the_line(file_type: Result, file_type_page: str) -> None:
+    """A closed loop that the generator bound is marked, and the arm's line passes it by."""
+    file_type["arms"][0]["levels"][2]["generator_bound"] = True
+    marked = render_html(file_type)
+    file_type["arms"][0]["levels"].pop(2)
+    assert _lines(marked)[0] == _lines(render_html(file_type))[0] != _lines(file_type_page)[0]
 
 
-def test_an_overloaded_level_stands_on_the_edge_with_its_value(ranker: Result) -> None:
+def test_every_arm_has_a_panel_of_its_search(ranker_page: str) -> None:
+    """The search is drawn for each arm by itself, with its capacity below."""
+    html = ranker_page
+    assert all(f'id="search-{place}-figure_1"' in html for place in range(4))
+    assert "Capacity 4,310, 95" in html
+
+
+def test_a_wanted_rate_far_away_does_not_squeeze_the_search(ranker_page: str) -> None:
+    """The panel's axis ends near the search, not at a rate that the arm cannot reach."""
+    html = ranker_page
+    panel = html[html.index('id="search-0-figure_1"') : html.index('id="search-1-figure_1"')]
+    assert ">850</text>" in panel and ">2,000</text>" not in panel
+    marks = [float(x) for x in re.findall(r'<use [^>]*x="([\d.]+)"', panel)]
+    assert marks and max(marks) < 3.9 * 72  # the panel's width, in points
+
+
+def test_an_overloaded_level_stands_on_the_edge_with_its_value(file_type: Result) -> None:
     """A p99 far beyond the budget does not stretch the axis: its value is written instead."""
-    assert "beyond the top" not in render_html(ranker)
-    ranker["arms"][0]["levels"][8]["p99_ms"] = 1391.75
-    html = render_html(ranker)
+    assert "beyond the top" not in render_html(file_type)
+    file_type["arms"][0]["levels"][8]["p99_ms"] = 1391.75
+    html = render_html(file_type)
     assert "beyond the top" in html and html.count("1,392 ms →</text>") == 2
-    assert charts.top_ms(build_view(ranker).arms, 50.0) == charts.CLIP * 50.0
+    assert latency.top_ms(build_view(file_type).arms, 200.0) == latency.CLIP * 200.0
 
 
-def test_close_points_on_the_edge_share_a_label(ranker: Result) -> None:
+def test_close_points_on_the_edge_share_a_label(file_type: Result) -> None:
     """Where two values would be written over each other, their range is written once."""
-    ranker["arms"][0]["levels"][8] |= {"p99_ms": 900.0, "achieved_rps": 560.0}
-    ranker["arms"][1]["levels"][8] |= {"p99_ms": 1200.0, "achieved_rps": 561.0}
-    assert render_html(ranker).count("900\N{EN DASH}1,200 ms →</text>") == 2
+    file_type["arms"][0]["levels"][8] |= {"p99_ms": 1900.0, "offered": 109.0}
+    file_type["arms"][1]["levels"][8] |= {"p99_ms": 2200.0, "offered": 109.2}
+    assert render_html(file_type).count("1,900\N{EN DASH}2,200 ms →</text>") == 2
 
 
-def test_an_aside_is_never_an_alarm(ranker: Result) -> None:
-    """How late a level was sent is told in plain ink, even where the level is over the budget."""
-    ranker["arms"][0]["levels"][8] |= {
-        "generator_bound": True,
-        "lateness_p99_ms": 12.0,
-        "p99_ms": 80.0,
-    }
-    html = render_html(ranker)
-    assert '<span class="aside">; <span>sent late (12 ms)</span></span>' in html
+def test_the_time_split_is_drawn_to_scale(ranker_page: str) -> None:
+    """Each part is as wide as its share of the longest bar; one that does not add up is starred."""
+    html = ranker_page
+    part = html[html.index("At the lightest load") : html.index("nearest below capacity")]
+    widths = re.findall(r'class="part (\w+)" style="width: ([\d.]+)%"', part)
+    first = dict(widths[:6])
+    assert [name for name, _ in widths[:6]] == [*PARTS]
+    assert float(first["compute"]) == pytest.approx(86 * 0.44, abs=0.1)
+    assert sum(float(width) for width in first.values()) == pytest.approx(86, abs=0.1)
+    assert "* Triton, no batching: adds up to 78 % of what the client saw" in part
+
+
+def test_an_aside_is_never_an_alarm(ranker_page: str) -> None:
+    """That a p99 has too few requests is told in plain ink."""
+    html = ranker_page
+    assert '<span class="aside">; <span>p99 of too few requests, needs 4,601</span></span>' in html
 
 
 def test_text_from_the_result_is_escaped(ranker: Result) -> None:
     """No text of the result can become markup, in the page or inside a chart."""
     evil = "</style><script>alert(1)</script><b>&\"'{{ 1 }}$x$"
     ranker["model"] = ranker["verdict"]["because"] = evil
-    ranker["method"]["notes"] = [evil]
-    ranker["arms"][0] |= {"name": evil}
+    ranker["method"]["notes"] = ranker["method"]["payloads"]["warnings"] = [evil]
+    ranker["method"]["payloads"]["source"] = evil
+    ranker["soak"] |= {"arm": evil, "findings": [{"series": "p99_ms", "text": evil}]}
+    ranker["arms"][0] |= {"name": evil, "lacks": [evil]}
     ranker["arms"][0]["certificate"] |= {"statements": [evil], "effective_config": {evil: evil}}
-    ranker["arms"][1]["levels"][0] |= {"errors": 1, "error_kinds": {evil: 1}, "mode": evil}
+    ranker["arms"][1]["levels"][11] |= {"error_kinds": {evil: 1}, "arrivals": evil}
+    ranker["arms"][1]["levels"][0] |= {"mode": evil, "purpose": evil, "unsteady_because": evil}
+    ranker["arms"][1]["levels"][0] |= {"steady": False}
+    ranker["arms"][1]["levels"][0]["time_split"]["remark"] = evil
+    ranker["ratios"][0] |= {"arm": evil, "than": evil}
     page = _Page(render_html(ranker))
     assert page.tags["script"] == page.tags["b"] == 0
     assert page.unbalanced == []
-    assert evil in page.text
+    assert page.text.count(evil) > 12
 
 
-def test_a_very_long_model_name_renders(ranker: Result) -> None:
+def test_a_very_long_model_name_renders(file_type: Result) -> None:
     """A long name without spaces is kept whole in the headline."""
-    ranker["model"] = "m" * 400
-    assert f"<h1>Serve {'m' * 400} with" in render_html(ranker)
+    file_type["model"] = "m" * 400
+    assert f"<h1>Keep the single ONNX Runtime session for {'m' * 400}<" in render_html(file_type)
 
 
 def test_one_level_is_enough(file_type: Result) -> None:
@@ -188,11 +274,22 @@ def test_missing_parts_render_without_charts() -> None:
     """An empty result gives a page that says what is missing."""
     text = _Page(render_html({})).text
     assert "nothing to draw" in text
-    assert "No Triton arm was measured." in text
+    assert "No arm that batches was measured." in text
 
 
 @pytest.mark.parametrize(
-    "key", ["certificate", "tuning", "levels", "capacity_rps", "share_of_ceiling", "name"]
+    "key",
+    [
+        "certificate",
+        "tuning",
+        "levels",
+        "capacity_rps",
+        "capacity_interval_rps",
+        "share_of_ceiling",
+        "name",
+        "demand",
+        "lacks",
+    ],
 )
 def test_null_parts_of_an_arm_render(ranker: Result, key: str) -> None:
     """Any part of an arm may be null."""
@@ -203,8 +300,28 @@ def test_null_parts_of_an_arm_render(ranker: Result, key: str) -> None:
 
 def test_null_numbers_of_levels_render(ranker: Result) -> None:
     """Every value of a level may be null, and zero latencies do not break the log scale."""
-    ranker["arms"][0]["levels"][0] = dict.fromkeys(ranker["arms"][0]["levels"][0])
+    for place in (0, 6, 11, 12):
+        level = ranker["arms"][0]["levels"][place]
+        ranker["arms"][0]["levels"][place] = dict.fromkeys(level)
     ranker["arms"][1]["levels"][0]["p99_ms"] = 0.0
+    ranker["arms"][1]["levels"][6]["p99_interval_ms"] = [0.0, 1e17]
+    assert _Page(render_html(ranker)).unbalanced == []
+
+
+@pytest.mark.parametrize("value", [None, -1, 0, 10**400, "x", [], {}])
+def test_hostile_values_render(ranker: Result, value: Any) -> None:
+    """Whatever stands where a number, a list or an object is due, there is a whole page."""
+    ranker["ratios"][0] = ranker["ratios"][1]["high"] = ranker["slo_p99_ms"] = value
+    ranker["soak"] |= {"at_s": [value, 1.0, 2.0], "rss_bytes": value, "findings": [value]}
+    ranker["ceiling"] |= {"best_ips": value, "batch1_ips": value}
+    ranker["ceiling"]["points"][0] = value
+    arm = ranker["arms"][3]
+    arm |= {"capacity_rps": value, "capacity_interval_rps": [value, value]}
+    arm["demand"] |= {"replicas": value, "headroom": value, "holds": value}
+    arm["levels"][0] |= {"time_split": {"queue_ms": value}, "generator_cpu": value}
+    arm["levels"][5] |= {"offered": value, "p99_interval_ms": [value, value], "round": value}
+    arm["levels"][6] = value
+    ranker["arms"][1] = value
     assert _Page(render_html(ranker)).unbalanced == []
 
 

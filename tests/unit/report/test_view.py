@@ -15,103 +15,92 @@ Result = dict[str, Any]
 @pytest.mark.parametrize(
     ("choice", "headline"),
     [
-        ("ort_baseline", "Keep the single ONNX Runtime session for ranker"),
-        ("triton_unbatched", "Serve ranker with Triton, without batching"),
-        ("triton_batched", "Serve ranker with Triton and dynamic batching"),
-        ("none", "None of the three ways serves ranker within the budget"),
-        ("a_new_one", "Verdict for ranker: a_new_one"),
+        ("ort_baseline", "Keep the single ONNX Runtime session for file_type"),
+        ("ort_batcher", "Serve file_type with ONNX Runtime and an asyncio batcher"),
+        ("triton_unbatched", "Serve file_type with Triton, without batching"),
+        ("triton_batched", "Serve file_type with Triton and dynamic batching"),
+        ("none", "None of the arms serves file_type within the budget"),
+        ("a_new_one", "Verdict for file_type: a_new_one"),
     ],
 )
-def test_each_verdict_has_its_headline(ranker: Result, choice: str, headline: str) -> None:
+def test_each_verdict_has_its_headline(file_type: Result, choice: str, headline: str) -> None:
     """The headline says what to do, for every choice and for one that is not known."""
-    ranker["verdict"]["choice"] = choice
-    assert build_view(ranker).headline == headline
+    file_type["verdict"]["choice"] = choice
+    assert build_view(file_type).headline == headline
 
 
-def test_capacity_level_is_the_one_the_capacity_came_from(ranker: Result) -> None:
-    """An arm's p50, p99 and mean batch are those of the level that set its capacity."""
-    batched = build_view(ranker).arms[2]
-    assert (batched.capacity, batched.p99, batched.mean_batch) == ("3,204", "38.7", "28.8")
-    assert [v.offered for v in batched.levels if v.is_capacity] == ["64 users"]
-
-
-def test_a_level_with_errors_never_sets_the_capacity(ranker: Result) -> None:
-    """A level with errors is not shown as the capacity's level, nor drawn as one that counts."""
-    ranker["arms"][2]["levels"][6]["errors"] = 1
-    levels = build_view(ranker).arms[2].levels
-    assert not any(v.is_capacity for v in levels)
-    assert levels[6].point is not None and not levels[6].point.counts
-
-
-def test_a_generator_bound_capacity_is_admitted(ranker: Result) -> None:
-    """A generator-bound level may set the capacity, and both its row and its arm say so."""
-    ranker["arms"][2]["levels"][6]["generator_bound"] = True
-    arm = build_view(ranker).arms[2]
-    assert arm.generator_bound
-    assert (arm.levels[6].marks, arm.levels[6].asides) == (
-        ("sets the capacity",),
-        ("generator-bound",),
+def test_the_headline_has_the_ratio_to_the_strongest_rival(ranker: Result) -> None:
+    """The chosen arm is set beside the best of the others, not beside the weakest."""
+    assert build_view(ranker).against == (
+        "1.25× (95\N{NO-BREAK SPACE}%: 1.15\N{EN DASH}1.35×) the capacity of ONNX Runtime + "
+        "asyncio batcher, the next best"
     )
 
 
-def test_a_late_generator_is_an_aside_with_its_lateness(ranker: Result) -> None:
-    """A generator-bound open level says how late it sent, beside what the level is worth."""
-    ranker["arms"][0]["levels"][7] |= {"generator_bound": True, "lateness_p99_ms": 2.345}
-    level = next(v for v in build_view(ranker).arms[0].levels if v.loop == "open")
-    assert (level.marks, level.asides) == (("holds",), ("sent late (2.35 ms)",))
+def test_a_headline_without_a_difference_says_so(file_type: Result) -> None:
+    """A ratio whose interval holds 1 is called no difference, and is turned round where needed."""
+    assert build_view(file_type).against == (
+        "1.01× (95\N{NO-BREAK SPACE}%: 0.95\N{EN DASH}1.07×) the capacity of Triton, dynamic "
+        "batching, the next best: no difference"
+    )
 
 
-def test_a_repeat_stands_directly_after_its_first_run(ranker: Result) -> None:
-    """The level that was measured again, last in the file, follows its first run and says so."""
-    levels = build_view(ranker).arms[0].levels
-    assert [v.offered for v in levels[4:6]] == ["16 users", "16 users"]
-    assert [v.asides for v in levels[4:6]] == [(), ("again",)]
-    assert sum("again" in v.asides for v in levels) == 1
+def test_a_chosen_arm_that_is_not_the_best_is_not_called_so(ranker: Result) -> None:
+    """The simplest arm that holds a wanted rate may sustain less than another."""
+    ranker["verdict"]["choice"] = "ort_batcher"
+    assert build_view(ranker).against.endswith("Triton, dynamic batching, the best")
 
 
-def test_a_repeat_may_set_the_capacity(ranker: Result) -> None:
-    """Where the second run is the better one, the arm's latencies are the second run's."""
-    ranker["arms"][0]["levels"][-1] |= {"achieved_rps": 710.0, "p50_ms": 20.0, "p99_ms": 35.5}
-    ranker["arms"][0]["capacity_rps"] = 710.0
-    arm = build_view(ranker).arms[0]
-    assert (arm.p50, arm.p99) == ("20.0", "35.5")
-    assert [v.asides for v in arm.levels if v.is_capacity] == [("again",)]
+def test_no_headline_ratio_where_nothing_was_chosen(none: Result) -> None:
+    """Without a choice there is no ratio to speak of."""
+    assert build_view(none).against == ""
 
 
-def test_ratio_is_to_the_baselines_capacity(ranker: Result) -> None:
-    """Each arm's ratio divides its capacity by the plain session's."""
-    assert [a.versus_baseline for a in build_view(ranker).arms] == ["1.00×", "0.87×", "4.62×"]
+def test_capacities_have_their_intervals(ranker: Result) -> None:
+    """A capacity stands with the ends of its interval, of which the upper may be open."""
+    arms = build_view(ranker).arms
+    assert (arms[0].capacity, arms[0].capacity_span) == ("785", "754\N{EN DASH}824")
+    assert (arms[3].capacity, arms[3].capacity_span) == ("5,374", "5,159 or more")
+
+
+def test_a_capacity_of_0_and_one_not_known_are_not_alike(none: Result) -> None:
+    """An arm that held nothing differs from one of which nothing is known."""
+    arms = build_view(none).arms
+    assert (arms[0].capacity, arms[0].capacity_note) == ("0", "no rate held the budget")
+    assert (arms[1].capacity, arms[1].capacity_note) == (
+        "not known",
+        "not measured: the generator was the limit",
+    )
+
+
+def test_latencies_are_of_the_level_nearest_below_capacity(ranker: Result) -> None:
+    """An arm's p99 and mean batch are those of the fastest level that held below its capacity."""
+    batched = build_view(ranker).arms[3]
+    assert (batched.p99_at, batched.p99, batched.mean_batch) == ("5,267 rps", "42.5", "58.3")
+
+
+def test_an_excluded_level_is_never_the_one_below_capacity(ranker: Result) -> None:
+    """Where the generator was the limit of that level, the next lower one stands for the arm."""
+    ranker["arms"][3]["levels"][7]["generator_bound"] = True
+    assert build_view(ranker).arms[3].p99_at == "5,105 rps"
+
+
+def test_ratios_to_the_baseline_have_intervals(ranker: Result) -> None:
+    """Each arm's card has its ratio to the single session, which itself is the baseline."""
+    words = [arm.versus_words for arm in build_view(ranker).arms]
+    assert words[0] == "baseline"
+    assert words[3] == "6.85× (6.30\N{EN DASH}7.39×) the single session"
 
 
 def test_no_ratio_to_a_baseline_without_capacity(none: Result) -> None:
-    """Where the baseline's capacity is 0 the ratio is a dash, never infinity."""
-    assert {a.versus_baseline for a in build_view(none).arms} == {formats.DASH}
+    """Where the baseline's capacity is 0 there is no ratio, never infinity."""
+    assert [arm.versus_words for arm in build_view(none).arms] == ["baseline", "", "", ""]
 
 
-def test_over_budget_is_said_in_words(ranker: Result) -> None:
-    """Exactly the levels whose p99 exceeds the budget carry the words."""
-    arm = build_view(ranker).arms[0]
-    assert [v.over_budget for v in arm.levels] == [False] * 6 + [True] * 2 + [False] * 2
-    assert all(("over budget" in v.marks) == v.over_budget for v in arm.levels)
-
-
-def test_error_kinds_are_counted_in_words(none: Result) -> None:
-    """A level with errors names each kind and how often it happened."""
-    assert "errors: 2 timeout, 1 refused" in build_view(none).arms[0].levels[-2].marks
-
-
-def test_a_level_without_answers_is_not_drawn(none: Result) -> None:
-    """Null percentiles become dashes, and the level has no point."""
-    dead = build_view(none).arms[0].levels[-1]
-    assert (dead.p99, dead.point, dead.marks[0]) == (formats.DASH, None, "nothing answered")
-
-
-def test_levels_are_ordered_by_loop_and_load(ranker: Result) -> None:
-    """Closed loop comes first, each loop by rising load, whatever order the file has."""
-    ranker["arms"][0]["levels"].reverse()
-    offered = [v.offered for v in build_view(ranker).arms[0].levels]
-    assert offered[:2] == ["1 user", "2 users"]
-    assert offered[-2:] == ["350 rps", "560 rps"]
+def test_what_the_own_batcher_lacks_is_kept(ranker: Result) -> None:
+    """The arm that a team writes itself carries what it lacks; the others lack nothing."""
+    lacks = [len(arm.lacks) for arm in build_view(ranker).arms]
+    assert lacks == [0, 2, 0, 0]
 
 
 def test_an_arm_above_the_ceiling_is_admitted(ranker: Result) -> None:
@@ -147,22 +136,22 @@ def test_a_model_that_gains_nothing_is_said_so(file_type: Result) -> None:
 
 def test_histogram_is_ordered_by_size(file_type: Result) -> None:
     """Batch sizes, text in JSON, are ordered as numbers; nonsense and zeros are left out."""
-    histogram = {"16": 1, "2": 5, "x": 3, "4": 0, "1": 2}
+    histogram = {"16": 1, "2": 5, "x": 3, "4": 0, "1": 2, "9" * 5000: 1}
     file_type["arms"][2]["certificate"]["batch_histogram"] = histogram
     assert build_view(file_type).arms[2].histogram == ((1, 2), (2, 5), (16, 1))
 
 
-def test_the_baselines_instances_are_runs_at_a_time(file_type: Result) -> None:
-    """One session has no instances: settings, card and certificate speak of its runs."""
-    file_type["verdict"]["settings"] = {"threads": 1, "instances": 2}
-    view = build_view(file_type)
+def test_one_sessions_instances_are_runs_at_a_time(ranker: Result) -> None:
+    """Outside Triton there are no instances: settings, card and certificate speak of runs."""
+    ranker["verdict"] |= {"choice": "ort_batcher", "settings": {"threads": 1, "instances": 2}}
+    view = build_view(ranker)
     assert view.settings == "1 thread per run, 2 runs at a time"
-    assert [arm.setup for arm in view.arms[:2]] == [
+    assert [arm.setup for arm in view.arms[1:3]] == [
         "2 threads per run, 1 run at a time",
         "2 threads per instance, 1 instance",
     ]
     assert ("Runs at a time", "1") in view.arms[0].certificate.facts
-    assert ("Instances", "1") in view.arms[1].certificate.facts
+    assert ("Instances", "1") in view.arms[3].certificate.facts
 
 
 def test_unknown_settings_are_kept(ranker: Result) -> None:
@@ -171,23 +160,12 @@ def test_unknown_settings_are_kept(ranker: Result) -> None:
     assert build_view(ranker).settings == "1 thread per instance, preferred batch size 8"
 
 
-def test_shared_cpus_are_admitted(ranker: Result) -> None:
-    """The page says that generator and server share CPUs exactly where they do."""
-    assert "share CPUs" in dict(build_view(ranker).method.paragraphs)["Machine"]
-    ranker["method"]["generator_cpus"] = [2, 3]
-    assert "share CPUs" not in dict(build_view(ranker).method.paragraphs)["Machine"]
-
-
-def test_rule_is_stated_with_its_number(ranker: Result) -> None:
-    """How the verdict was decided names the gain that batching had to make."""
-    assert "at least 1.2 times" in dict(build_view(ranker).method.paragraphs)["Verdict"]
-
-
-def test_rule_follows_the_rate_where_one_was_given(none: Result) -> None:
-    """With a needed rate the headline and the rule are about holding that rate."""
-    view = build_view(none)
-    assert "at 400 requests/s within the budget" in view.headline
-    assert "holds exactly this rate" in dict(view.method.paragraphs)["Verdict"]
+def test_an_old_result_has_a_view(old: Result) -> None:
+    """A result of schema 1 keeps its capacities and levels; what it lacks is empty."""
+    view = build_view(old)
+    assert [arm.capacity_note for arm in view.arms] == ["no interval"] * 3
+    assert (view.ratios, view.overloads, view.demands, view.soak) == ((), (), (), None)
+    assert [len(arm.levels) for arm in view.arms] == [9, 9, 9]
 
 
 def test_an_empty_result_has_a_view() -> None:
@@ -198,11 +176,36 @@ def test_an_empty_result_has_a_view() -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(None, "—"), (float("nan"), "—"), ("7", "—"), (True, "—"), (1234.56, "1,234.6")],
+    [
+        (None, "—"),
+        (float("nan"), "—"),
+        ("7", "—"),
+        (True, "—"),
+        (10**400, "—"),
+        (1e308, "—"),
+        (1234.56, "1,234.6"),
+        (12e12, "1.2e+13"),
+    ],
 )
-def test_only_finite_numbers_are_numbers(value: Any, shown: str) -> None:
-    """Null, NaN, text and booleans are dashes where a number is due."""
+def test_only_what_can_be_measured_is_a_number(value: Any, shown: str) -> None:
+    """Null, NaN, text, booleans and absurd sizes are dashes where a number is due."""
     assert formats.fixed(value, 1) == shown
+
+
+@pytest.mark.parametrize(
+    ("interval", "shown"),
+    [
+        ([1.0, 2.0], "1\N{EN DASH}2"),
+        ([1.0, None], "1 or more"),
+        ([None, 2.0], ""),
+        ([1.0], ""),
+        (None, ""),
+        ("12", ""),
+    ],
+)
+def test_an_interval_needs_its_lower_end(interval: Any, shown: str) -> None:
+    """An open upper end is said so; anything that is no interval is empty."""
+    assert formats.span(interval, lambda v: f"{v:.0f}") == shown
 
 
 def test_cpu_numbers_are_shown_as_ranges() -> None:

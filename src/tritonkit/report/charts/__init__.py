@@ -1,0 +1,1 @@
+"""The page's charts, one topic a file, each as a piece of SVG markup."""

@@ -1,0 +1,184 @@
+"""Facts about ratios, overload, demand, the time split, the soak, and the reservations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tritonkit.report.decisions import between, ratio_views
+from tritonkit.report.view import build_view
+
+Result = dict[str, Any]
+
+
+def test_every_pair_has_a_ratio_with_its_interval(ranker: Result) -> None:
+    """All six pairs of four arms are there, each with the interval of the ratio itself."""
+    ratios = build_view(ranker).ratios
+    assert len(ratios) == 6
+    assert (ratios[-1].ratio, ratios[-1].span) == ("6.23×", "5.74\N{EN DASH}6.73×")
+
+
+def test_more_less_and_no_difference_are_words(ranker: Result) -> None:
+    """A finding is a word for each of the three cases and for a ratio that is not known."""
+    first = ranker["ratios"][0]
+    said = []
+    for change in (
+        {},
+        {"ratio": 0.2, "low": 0.1, "high": 0.3},
+        {"ratio": 1.4, "low": 0.9, "high": 1.9, "differs": False},
+        {"ratio": None, "low": None, "high": None, "differs": False},
+    ):
+        first |= change
+        said.append(ratio_views(ranker)[0].says)
+    assert said == ["more", "less", "no difference", "not known"]
+
+
+def test_a_ratio_can_be_turned_round(ranker: Result) -> None:
+    """Asked the other way, the ratio and its two ends are inverted and change places."""
+    turned = between(ratio_views(ranker), "triton_unbatched", "triton_batched")
+    assert turned is not None
+    assert (turned.ratio, turned.span, turned.says) == ("0.16×", "0.15\N{EN DASH}0.17×", "less")
+
+
+def test_overload_tells_what_was_answered_and_what_failed(ranker: Result) -> None:
+    """Each arm's level above capacity shows the share answered, and errors with their kinds."""
+    overloads = build_view(ranker).overloads
+    assert [over.arm for over in overloads] == [arm["name"] for arm in ranker["arms"]]
+    assert overloads[1].answered == "70\N{NO-BREAK SPACE}%"
+    assert overloads[1].failed == "35\N{NO-BREAK SPACE}% (9,100 unavailable)"
+    assert overloads[0].failed == "none"
+
+
+def test_demand_is_in_replicas_headroom_and_cost(ranker: Result) -> None:
+    """A wanted rate shows for each arm whether it is held, the room left, machines and cost."""
+    demand = build_view(ranker).demands[0]
+    assert (demand.holds, demand.headroom) == ("no", "\N{MINUS SIGN}62\N{NO-BREAK SPACE}%")
+    assert (demand.replicas, demand.cost) == ("4", "0.22")
+    assert build_view(ranker).demands[3].headroom == "+158\N{NO-BREAK SPACE}%"
+
+
+def test_a_demand_that_was_not_judged_is_not_a_no(ranker: Result) -> None:
+    """Where no level at the wanted rate counts, it is not known whether the arm holds it."""
+    ranker["arms"][0]["demand"]["holds"] = None
+    assert build_view(ranker).demands[0].holds == "not known"
+
+
+def test_no_demand_without_a_rate(file_type: Result) -> None:
+    """Where no rate was asked for, nothing is said of replicas."""
+    assert build_view(file_type).demands == ()
+
+
+def test_time_is_split_at_one_user_and_below_capacity(ranker: Result) -> None:
+    """Each arm has its parts at the lightest load and at the level nearest below capacity."""
+    low, near = build_view(ranker).times
+    assert [row.at for row in low.rows] == ["1 user"] * 4
+    assert [row.at for row in near.rows] == ["769 rps", "4,224 rps", "845 rps", "5,267 rps"]
+    assert near.rows[0].total == "21.18"
+    assert near.rows[0].sum_ms == pytest.approx(21.18, abs=0.01)
+
+
+def test_a_split_that_does_not_add_up_says_so(ranker: Result) -> None:
+    """The remark of the split is kept, and one without words gets them."""
+    low = build_view(ranker).times[0]
+    assert [row.remark for row in low.rows][1:3] == ["", "adds up to 78 % of what the client saw"]
+    ranker["arms"][2]["levels"][0]["time_split"]["remark"] = ""
+    assert build_view(ranker).times[0].rows[2].remark == "does not add up"
+
+
+def test_an_arm_without_a_split_is_told(ranker: Result) -> None:
+    """A level whose split was not recorded has dashes and a remark, not zeros."""
+    ranker["arms"][0]["levels"][0]["time_split"] = None
+    row = build_view(ranker).times[0].rows[0]
+    assert (row.total, row.remark) == ("—", "not recorded")
+
+
+def test_no_split_at_all_is_left_out(old: Result) -> None:
+    """A result without any split has no such part."""
+    assert build_view(old).times == ()
+
+
+def test_a_soak_has_its_series_and_findings(ranker: Result) -> None:
+    """Each series goes by minutes, in MiB where it is memory, with what was found in it."""
+    soak = build_view(ranker).soak
+    assert soak is not None
+    rss = soak.series[2]
+    assert (rss.points[0], len(rss.points)) == ((0.25, 410.0), 20)
+    assert rss.caption == "RSS grew by 3.1 MiB a minute, 31 MiB over the soak"
+    assert soak.series[0].caption.startswith("no trend found")
+    assert len(soak.series[1].points) == 19  # the level that was never answered is a gap
+
+
+def test_a_soaks_errors_are_told(ranker: Result) -> None:
+    """The summary counts the errors of the soak, or says that there were none."""
+    soak = build_view(ranker).soak
+    assert soak is not None and soak.summary.endswith("for 10 minutes, no errors.")
+    ranker["soak"]["errors"] = 1
+    soak = build_view(ranker).soak
+    assert soak is not None and soak.summary.endswith("for 10 minutes, 1 error.")
+
+
+def test_an_excluded_level_is_a_reservation(ranker: Result) -> None:
+    """How many levels do not count, and of one of them why, is said up front."""
+    said = " ".join(build_view(ranker).reservations)
+    assert "Triton, dynamic batching: 1 of 13 levels is not counted, the generator was" in said
+
+
+def test_an_unsteady_level_is_a_reservation(ranker: Result) -> None:
+    """A level that never settled is named with its reason."""
+    said = build_view(ranker).reservations[0]
+    assert said.startswith("Single ONNX Runtime session: 1 of 13 levels is not steady: p99 rose")
+
+
+def test_too_few_requests_are_a_reservation(ranker: Result) -> None:
+    """A p99 without enough requests says how many it had and needs."""
+    said = build_view(ranker).reservations[1]
+    assert said.endswith("requests that a p99 needs; one had 2,911 and needs 4,601.")
+
+
+def test_an_open_interval_is_a_reservation(ranker: Result) -> None:
+    """Where nothing that was tried failed, the capacity may be higher."""
+    assert build_view(ranker).reservations[-1].endswith("nothing that was tried failed.")
+
+
+def test_shared_cpus_payloads_and_resumes_are_reservations(none: Result) -> None:
+    """What the whole run suffers from follows what single arms do."""
+    assert build_view(none).reservations[-4:] == (
+        "Payloads: every payload is identical",
+        "Generator and server shared CPUs 0\N{EN DASH}1, so the generator's own work lowers every "
+        "capacity.",
+        "The generator had no priority over the servers, so it may have sent late where it shared "
+        "a CPU with them.",
+        "The run was interrupted and taken up again twice.",
+    )
+
+
+def test_a_clean_result_has_no_reservations(file_type: Result) -> None:
+    """Where there is nothing to hold against a result, nothing is said."""
+    assert build_view(file_type).reservations == ()
+
+
+def test_shared_cpus_are_admitted_in_the_method(none: Result, ranker: Result) -> None:
+    """The method says that generator and server share CPUs exactly where they do."""
+    assert "share CPUs" in dict(build_view(none).method.paragraphs)["Machine"]
+    assert "share CPUs" not in dict(build_view(ranker).method.paragraphs)["Machine"]
+
+
+def test_the_rule_is_stated_with_its_number(file_type: Result) -> None:
+    """How the verdict was decided names the gain that batching had to make."""
+    assert "at least 1.2 times" in dict(build_view(file_type).method.paragraphs)["Verdict"]
+
+
+def test_the_rule_follows_the_rate_where_one_was_given(none: Result) -> None:
+    """With a needed rate the headline and the rule are about holding that rate."""
+    view = build_view(none)
+    assert "at 400 requests/s within the budget" in view.headline
+    assert "holds exactly this rate" in dict(view.method.paragraphs)["Verdict"]
+
+
+def test_the_requests_are_described(ranker: Result) -> None:
+    """Source, number, rows, lengths and bytes of the payloads are in the method."""
+    assert dict(build_view(ranker).method.paragraphs)["Requests"].startswith(
+        "Requests went over HTTP: 256 payloads from payloads.npz; 256 of them distinct; 204 of 1 "
+        "row, 52 of 8 rows; lengths 16 to 128, median 64; bytes 2,048."
+    )
