@@ -146,10 +146,13 @@ def test_health_and_metadata(double):
 
 
 def test_config_says_what_the_session_runs(start):
-    """Threads, provider and version in the config are those of the live session."""
+    """Threads, provider and version in the config are those of the live session, and it promises
+    no batching, although the model is packaged with it.
+    """
     with start("slow") as server, triton_http.InferenceServerClient(server.endpoints.http) as http:
         config = http.get_model_config("slow")
     parameters = {k: v["string_value"] for k, v in config["parameters"].items()}
+    assert "dynamic_batching" not in config and config["input"][0]["dims"] == [1]
     assert config["max_batch_size"] == 8 and config["instance_group"][0]["count"] == 2
     assert parameters["intra_op_thread_count"] == "1"
     assert parameters["onnxruntime_version"] == onnxruntime.__version__
@@ -181,6 +184,28 @@ def test_statistics_count_requests_and_rows(start):
     assert after["inference_stats"]["success"]["count"] == 3
     sizes = {b["batch_size"]: b["compute_infer"]["count"] for b in after["batch_stats"]}
     assert sizes == {1: 1, 3: 2}
+
+
+def test_statistics_have_the_time_in_the_queue(start, wait_for):
+    """A request that waits for a free run spends that time in the queue."""
+    with start("slow") as server, ThreadPoolExecutor(3) as pool:
+
+        def work(steps):
+            with Client(f"http://{server.endpoints.http}") as client:
+                client.infer("slow", [[steps]])
+
+        process = psutil.Process(*server.pids())
+        before = process.cpu_times().user
+        long = [pool.submit(work, 2000) for _ in range(2)]
+        wait_for(lambda: process.cpu_times().user > before + 0.1)
+        work(1)
+        for future in long:
+            future.result()
+        with Client(f"http://{server.endpoints.http}") as client:
+            stats = client.statistics("slow")[0]
+    times, batch = stats["inference_stats"], stats["batch_stats"][0]
+    assert times["compute_infer"] == batch["compute_infer"] and batch["compute_infer"]["count"] == 3
+    assert times["queue"]["ns"] > 20e6 and times["success"]["ns"] > times["compute_infer"]["ns"]
 
 
 def test_concurrent_requests(client):
@@ -244,7 +269,9 @@ def test_run_time_error(start):
         good = c.infer("lookup", tensors({"x": np.array([[1]])}, True))
         assert good.as_numpy("y").item() == 20
         stats = c.get_inference_statistics("lookup")["model_stats"][0]
-        assert stats["inference_stats"]["success"]["count"] == 1
+        counted = stats["inference_stats"]
+        assert (counted["success"]["count"], counted["fail"]["count"]) == (1, 1)
+        assert counted["fail"]["ns"] > 0
 
 
 def test_taken_port(repository, tmp_path):

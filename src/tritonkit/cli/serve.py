@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tritonkit.server.baseline import OrtBaseline
     from tritonkit.server.embedded import EmbeddedTriton
 
+# Those of one model in one ONNX Runtime session.
+_ORT_ARMS = ("ort_baseline", "ort_batcher")
+
 _port = click.IntRange(0, 65535)
 
 
@@ -32,10 +35,11 @@ _port = click.IntRange(0, 65535)
 @click.option("--metrics-port", type=_port, default=8002, show_default=True, help="0: any free.")
 @click.option(
     "--arm",
-    type=click.Choice(["triton_batched", "triton_unbatched", "ort_baseline"]),
+    type=click.Choice(["triton_batched", "triton_unbatched", *_ORT_ARMS]),
     default="triton_batched",
     show_default=True,
-    help="As configured; the same without a scheduler; or one ONNX Runtime session.",
+    help="As configured; the same without a scheduler; or one ONNX Runtime session, of which "
+    "ort_batcher batches as configured.",
 )
 @click.option(
     "--response-cache-mb",
@@ -44,7 +48,7 @@ _port = click.IntRange(0, 65535)
     show_default=True,
     help="Memory for the answers of models packaged with --response-cache.",
 )
-@click.option("--model", help="Serve only this model; ort_baseline needs it.")
+@click.option("--model", help="Serve only this model; ort_baseline and ort_batcher need it.")
 def serve(
     repository: Path,
     host: str,
@@ -62,13 +66,13 @@ def serve(
     from tritonkit.server.embedded import EmbeddedTriton
     from tritonkit.server.triton_wheel import cache_dir
 
-    if arm == "ort_baseline" and response_cache_mb:
-        raise InputError("ort_baseline has no response cache; leave out --response-cache-mb")
+    if arm in _ORT_ARMS and response_cache_mb:
+        raise InputError(f"{arm} has no response cache; leave out --response-cache-mb")
     names = model_names(repository)
-    if arm == "ort_baseline" and model is None:
-        raise InputError(f"ort_baseline serves one model; give --model, of {names}")
+    if arm in _ORT_ARMS and model is None:
+        raise InputError(f"{arm} serves one model; give --model, of {names}")
     if model is not None:
-        if arm == "ort_baseline" or not is_ensemble(repository, model):
+        if arm in _ORT_ARMS or not is_ensemble(repository, model):
             read_config(repository, model)
         names = ensemble_models(repository, model)
     for name in names:
@@ -78,8 +82,15 @@ def serve(
     log = cache_dir() / "logs" / f"{arm}-{http_port or f'pid{os.getpid()}'}.log"
     with ExitStack() as stack:
         server: OrtBaseline | EmbeddedTriton
-        if arm == "ort_baseline":
-            server = OrtBaseline(repository, names[0], log=log, host=host, http_port=http_port)
+        if arm in _ORT_ARMS:
+            server = OrtBaseline(
+                repository,
+                names[0],
+                log=log,
+                host=host,
+                http_port=http_port,
+                batching=arm == "ort_batcher",
+            )
         else:
             if arm == "triton_unbatched" or model is not None:
                 repository = _variant(repository, names, arm == "triton_batched", stack)

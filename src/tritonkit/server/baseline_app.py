@@ -1,17 +1,22 @@
-"""The baseline: one shared ONNX Runtime session behind an ASGI server, speaking Triton's HTTP.
+"""One shared ONNX Runtime session behind an ASGI server, speaking Triton's HTTP.
 
 Run as a process of its own by `OrtBaseline`. It answers the same KServe v2 requests as Triton,
 so that every arm of a comparison gets the same bytes from the same client. At most `instances`
-requests run in the session at a time, each with the session's `intra_op_threads`.
+runs are made in the session at a time, each with the session's `intra_op_threads`: of a request,
+or, if the config has dynamic batching, of a batch that batcher.py gathers.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-from collections import Counter
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+import gc
+import json
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,128 +27,38 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tritonkit.errors import InputError, TritonkitError
-from tritonkit.payloads import random_payloads
-from tritonkit.repository import pbtxt
+from tritonkit.errors import (
+    DeadlineError,
+    InputError,
+    RequestError,
+    TritonkitError,
+    UnavailableError,
+)
 from tritonkit.repository.config import ModelConfig
 from tritonkit.repository.layout import model_file, read_config
-from tritonkit.repository.tensors import to_model, to_wire
-from tritonkit.server.kserve import HEADER_LENGTH, InferRequest, decode_request, encode_response
-from tritonkit.server.onnxruntime_backend.session import open_session
-from tritonkit.signature import ModelSignature, TensorSpec, read_signature
+from tritonkit.repository.tensors import to_wire
+from tritonkit.server.baseline_model import Baseline
+from tritonkit.server.kserve import HEADER_LENGTH, decode_request, encode_response
+from tritonkit.signature import TensorSpec
 
-WARM_UP_RUNS = 10
+# How long a thread may keep the others from Python. A run that ended, or is to begin, waits for so
+# long while the event loop is busy; Python's own 5 ms is more than many a model takes.
+SWITCH_INTERVAL_S = 0.0001
 
-
-class Baseline:
-    """One session, its request queue (a thread pool of `config.instances`), its counters."""
-
-    def __init__(self, file: Path, config: ModelConfig):
-        self.config = config
-        self._session = open_session(file, pbtxt.as_json(config))
-        self._inputs = {t.name: t for t in config.inputs}
-        self._takes = read_signature(file).inputs
-        self._outputs = [t.name for t in config.outputs]
-        self._pool = ThreadPoolExecutor(config.instances, thread_name_prefix="ort")
-        self._rows_run: Counter[int] = Counter()
-        requests = ModelSignature(config.wire_inputs, ())
-        for payload in random_payloads(
-            requests, WARM_UP_RUNS, seed=0, batched=config.max_batch_size > 0
-        ):
-            self._session.run(None, self._feed(payload))
-
-    async def infer(self, request: InferRequest) -> dict[str, np.ndarray]:
-        """Run one request alone. InputError for what the model does not take."""
-        rows = self._check(request)
-        names = list(request.outputs) or self._outputs
-        loop = asyncio.get_running_loop()
-        feed = self._feed(request.inputs)
-        arrays = await loop.run_in_executor(self._pool, self._session.run, names, feed)
-        self._rows_run[rows] += 1
-        return to_wire(dict(zip(names, arrays, strict=True)), self.config.outputs)
-
-    def _feed(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return _as_ort_takes(to_model(inputs, self._takes))
-
-    def _check(self, request: InferRequest) -> int:
-        if request.inputs.keys() != self._inputs.keys():
-            raise InputError(
-                f"inputs are {sorted(request.inputs)}, the model takes {sorted(self._inputs)}"
-            )
-        unknown = request.outputs.keys() - set(self._outputs)
-        if unknown:
-            raise InputError(f"no outputs {sorted(unknown)}; the model gives {self._outputs}")
-        batched = self.config.max_batch_size > 0
-        rows = 1
-        for name, array in request.inputs.items():
-            expected = self._inputs[name]
-            if array.dtype != expected.dtype.numpy:
-                raise InputError(f"input '{name}' is {array.dtype}, expected {expected.dtype.name}")
-            wanted = (-1, *expected.wire_dims) if batched else expected.wire_dims
-            if len(array.shape) != len(wanted) or any(
-                w not in (-1, d) for d, w in zip(array.shape, wanted, strict=True)
-            ):
-                raise InputError(
-                    f"input '{name}' has shape {list(array.shape)}, expected {list(wanted)}"
-                )
-        if batched:
-            given = {name: array.shape[0] for name, array in request.inputs.items()}
-            if len(set(given.values())) > 1:
-                raise InputError(f"inputs of one request have the same rows, these have {given}")
-            rows = next(iter(given.values()))
-            if not 1 <= rows <= self.config.max_batch_size:
-                raise InputError(f"{rows} rows; at most {self.config.max_batch_size} are taken")
-        return rows
-
-    def config_json(self) -> dict[str, Any]:
-        """The effective config, with the thread counts that the session itself reports."""
-        config = pbtxt.as_json(self.config)
-        options = self._session.get_session_options()
-        config["parameters"] |= {
-            "intra_op_thread_count": {"string_value": str(options.intra_op_num_threads)},
-            "inter_op_thread_count": {"string_value": str(options.inter_op_num_threads)},
-            "onnxruntime_version": {"string_value": onnxruntime.__version__},
-            "execution_providers": {"string_value": ",".join(self._session.get_providers())},
-        }
-        return config
-
-    def statistics(self) -> dict[str, Any]:
-        """Counters in the shape of Triton's statistics extension (counts only, no times)."""
-        runs = sum(self._rows_run.values())
-        statistics = {
-            "name": self.config.name,
-            "version": "1",
-            "inference_count": sum(rows * n for rows, n in self._rows_run.items()),
-            "execution_count": runs,
-            "inference_stats": {"success": {"count": runs}},
-            "batch_stats": [
-                {"batch_size": rows, "compute_infer": {"count": n}}
-                for rows, n in sorted(self._rows_run.items())
-            ],
-        }
-        return {"model_stats": [statistics]}
+_HEADER_LENGTH = HEADER_LENGTH.lower().encode()
+# In the scope of a request that runs: to be called if its caller leaves.
+_GIVE_UP = "tritonkit.give_up"
 
 
-def _as_ort_takes(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The inputs with BYTES as text: ONNX Runtime would read b"a" as the four letters b'a'.
-
-    InputError for bytes that are not UTF-8, which no string tensor of ONNX can hold.
-    """
-    return {n: _text(n, a) if a.dtype == np.object_ else a for n, a in inputs.items()}
-
-
-def _text(name: str, array: np.ndarray) -> np.ndarray:
-    try:
-        texts = [value.decode() for value in array.ravel().tolist()]
-    except UnicodeDecodeError as error:
-        raise InputError(f"input '{name}' has bytes that are not UTF-8 text") from error
-    return np.array(texts, dtype=np.object_).reshape(array.shape)
-
-
-def build_app(baseline: Baseline) -> Starlette:
-    """The ASGI application."""
+def build_app(baseline: Baseline) -> ASGIApp:
+    """The ASGI application. Inference does without Starlette, which takes longer than it."""
     model = baseline.config.name
+    here = f"/v2/models/{model}"
+    path = f"{here}/infer"
+    infer = partial(_infer, baseline)
 
     async def ok(_: Request) -> Response:
         return Response()
@@ -160,26 +75,9 @@ def build_app(baseline: Baseline) -> Starlette:
     async def statistics(_: Request) -> Response:
         return JSONResponse(baseline.statistics())
 
-    async def infer(http: Request) -> Response:
-        body = await http.body()
-        try:
-            request = decode_request(body, http.headers.get(HEADER_LENGTH))
-            outputs = await baseline.infer(request)
-            answer, split = encode_response(model, request, outputs)
-        except TritonkitError as error:
-            return JSONResponse({"error": str(error)}, status_code=400)
-        except Exception as error:  # ONNX Runtime raises its own, derived from Exception only
-            return JSONResponse({"error": f"onnx runtime error: {error}"}, status_code=500)
-        if split is None:
-            return Response(answer, media_type="application/json")
-        return Response(
-            answer, headers={HEADER_LENGTH: str(split)}, media_type="application/octet-stream"
-        )
-
-    here = f"/v2/models/{model}"
-    return Starlette(
+    others = Starlette(
         routes=[
-            Route(f"{here}/infer", infer, methods=["POST"]),
+            Route(path, ok, methods=["POST"]),  # so that other methods are refused
             Route("/v2/health/live", ok),
             Route("/v2/health/ready", ok),
             Route("/v2", metadata),
@@ -189,6 +87,119 @@ def build_app(baseline: Baseline) -> Starlette:
             Route(f"{here}/stats", statistics),
         ]
     )
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == path and scope["method"] == "POST":
+            await infer(scope, receive, send)
+        else:
+            await others(scope, receive, send)
+
+    return app
+
+
+async def _infer(baseline: Baseline, scope: Scope, receive: Receive, send: Send) -> None:
+    """POST /v2/models/M/infer. Whoever leaves before the answer gets none."""
+    body = await _body(receive)
+    if body is None:
+        return
+    arrived_ns = time.perf_counter_ns()
+    given = next((value for name, value in scope["headers"] if name == _HEADER_LENGTH), None)
+    length = None if given is None else given.decode("latin-1")
+    split: int | None = None
+    try:
+        request = decode_request(body, length)
+        arrays = await _unless_gone(baseline.infer(request, timeout_us(body, length)), scope)
+        if arrays is None:
+            baseline.counters.failed(time.perf_counter_ns() - arrived_ns)
+            return
+        outputs = dict(zip(baseline.outputs_of(request), arrays, strict=True))
+        config = baseline.config
+        content, split = encode_response(config.name, request, to_wire(outputs, config.outputs))
+        status = 200
+    except (UnavailableError, DeadlineError) as error:  # of both Triton says 503
+        status, content = 503, _error(str(error))
+    except RequestError as error:
+        status, content = 500, _error(str(error))
+    except TritonkitError as error:
+        status, content = 400, _error(str(error))
+    except Exception as error:  # ONNX Runtime raises its own, derived from Exception only
+        status, content = 500, _error(f"onnx runtime error: {error}")
+    took_ns = time.perf_counter_ns() - arrived_ns
+    if status == 200:
+        baseline.counters.succeeded(took_ns)
+    elif status != 400:  # as in Triton, what was never taken is not counted
+        baseline.counters.failed(took_ns)
+    headers = [(b"content-length", b"%d" % len(content))]
+    if split is None:
+        headers.append((b"content-type", b"application/json"))
+    else:
+        headers.append((b"content-type", b"application/octet-stream"))
+        headers.append((_HEADER_LENGTH, b"%d" % split))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The body of a request; None if the caller left before its end."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        return message.get("body", b"")  # type: ignore[no-any-return]
+    chunks = []
+    while message["type"] == "http.request":
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+        message = await receive()
+    return None
+
+
+async def _unless_gone(
+    answer: Awaitable[Sequence[np.ndarray]], scope: Scope
+) -> Sequence[np.ndarray] | None:
+    """The answer; None if the caller left meanwhile, which cancels it if it is a future."""
+    if not isinstance(answer, asyncio.Future):
+        return await answer
+    scope[_GIVE_UP] = answer.cancel
+    try:
+        arrays: Sequence[np.ndarray] = await answer
+        return arrays
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # not the request: the server ends
+            raise
+        return None
+    finally:
+        del scope[_GIVE_UP]
+
+
+class _Connection(HttpToolsProtocol):
+    """Tells a request when its caller leaves. ASGI's way is a task that waits for that beside each
+    request, which takes as long as all else that is done for it.
+    """
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        scope: dict[str, Any] = {} if self.cycle is None else dict(self.cycle.scope)
+        if _GIVE_UP in scope:
+            scope[_GIVE_UP]()
+
+
+def timeout_us(body: bytes, header_length: str | None) -> int:
+    """The request parameter `timeout`, in µs; 0 if there is none. InputError if it is no such.
+
+    body: of a request that could be decoded.
+    """
+    header = body if header_length is None else body[: int(header_length)]
+    if b'"timeout"' not in header:
+        return 0
+    timeout = json.loads(header).get("parameters", {}).get("timeout", 0)
+    if type(timeout) is not int or not 0 <= timeout < 2**63:
+        raise InputError(f"timeout is {timeout!r}; it must be a whole number of µs, of 64 bits")
+    return timeout
+
+
+def _error(reason: str) -> bytes:
+    return json.dumps({"error": reason}).encode()
 
 
 def _model_metadata(config: ModelConfig) -> Mapping[str, Any]:
@@ -211,27 +222,55 @@ def _model_metadata(config: ModelConfig) -> Mapping[str, Any]:
     }
 
 
+class DrainingServer(uvicorn.Server):
+    """Serves until SIGTERM, and ends in order: what waits is answered before, within drain_s."""
+
+    def __init__(self, baseline: Baseline, *, host: str, port: int, drain_s: float):
+        config = uvicorn.Config(
+            build_app(baseline),
+            host=host,
+            port=port,
+            log_level="warning",
+            access_log=False,
+            backlog=1024,
+            http=_Connection,
+            # What is of no use here, and takes its share of every request.
+            lifespan="off",
+            ws="none",
+            interface="asgi3",
+            proxy_headers=False,
+            date_header=False,
+            server_header=False,
+        )
+        super().__init__(config)
+        self._baseline = baseline
+        self._drain_s = drain_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        draining = asyncio.ensure_future(self._baseline.drain(self._drain_s))
+        await super().shutdown(sockets)
+        draining.cancel()
+
+
 def main() -> None:
-    """Serve one model until SIGTERM; then finish what is running."""
+    """Serve one model until SIGTERM; then finish what is running, and what waits."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repository", type=Path, required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--drain-s", type=float, required=True)
     arguments = parser.parse_args()
     repository, model = arguments.repository, arguments.model
     try:
         baseline = Baseline(model_file(repository, model), read_config(repository, model))
     except TritonkitError as error:
         raise SystemExit(f"error: {error}") from error
-    uvicorn.run(
-        build_app(baseline),
-        host=arguments.host,
-        port=arguments.port,
-        log_level="warning",
-        access_log=False,
-        backlog=1024,
-    )
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.freeze()  # what is loaded stays, so no collection need look at it again
+    DrainingServer(
+        baseline, host=arguments.host, port=arguments.port, drain_s=arguments.drain_s
+    ).run()
 
 
 if __name__ == "__main__":
