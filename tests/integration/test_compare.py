@@ -1,4 +1,6 @@
-"""`tritonkit compare` of a small model, for real: one whole run, one interrupted, one refused."""
+"""`tritonkit compare` of a small model, for real: one whole run, one interrupted and gone on with,
+one refused.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +27,9 @@ from tritonkit.samples import read_samples
 
 WIDTHS = (256, 1024, 1024, 1)
 MAX_BATCH = 8
-ARMS = ["ort_baseline", "triton_unbatched", "triton_batched"]
-COMMAND = (sys.executable, "-m", "tritonkit.cli", "compare", "mlp", "--json", "--level-s", "0.5")
+ARMS = ["ort_baseline", "ort_batcher", "triton_unbatched", "triton_batched"]
+SHORT = ("--level-s", "0.5", "--time-budget-s", "30")
+COMMAND = (sys.executable, "-m", "tritonkit.cli", "compare", "mlp", "--json", *SHORT)
 
 
 def mlp():
@@ -75,7 +78,10 @@ def compared(installed, tmp_path_factory):
     package_model(work / "model.onnx", "mlp", repository, Settings(MAX_BATCH))
     out = work / "results" / "mlp"
     done = subprocess.run(
-        [*COMMAND, "--slo-p99-ms", "30", "--repository", str(repository), "--out", str(out)],
+        [
+            *(*COMMAND, "--slo-p99-ms", "30", "--arms", ",".join(ARMS), "--soak", "0.05"),
+            *("--repository", str(repository), "--out", str(out)),
+        ],
         env={**os.environ, "TMPDIR": str(work / "tmp")},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -110,8 +116,9 @@ def test_keys(compared):
     assert [arm["name"] for arm in result["arms"]] == ARMS
     certificate = {"effective_config", "ort_version", "threads", "instances", "mean_batch"}
     level = {"mode", "offered", "achieved_rps", "p50_ms", "p90_ms", "p99_ms", "errors"}
+    assert {"ratios", "soak", "cost_per_hour"} <= result.keys()
     for arm in result["arms"]:
-        assert {"certificate", "levels", "capacity_rps"} <= arm.keys()
+        assert {"certificate", "levels", "capacity_rps", "capacity_interval_rps"} <= arm.keys()
         assert certificate | {"batch_histogram"} <= arm["certificate"].keys()
         assert all(level <= found.keys() for found in arm["levels"])
     assert result["verdict"]["choice"] in (*ARMS, "none")
@@ -127,23 +134,72 @@ def test_ceiling(compared):
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_levels(compared, arm):
-    """Each arm is measured in closed and in open loops, with requests answered in each."""
+    """Each arm is measured in closed loops, in a search of four levels or more, and overloaded."""
     levels = compared.arm(arm)["levels"]
-    assert {level["mode"] for level in levels} == {"closed", "open"}
-    assert next(x["offered"] for x in levels if x["mode"] == "closed") == 1
+    purposes = [level["purpose"] for level in levels]
+    assert purposes[0] == "curve" and levels[0]["offered"] == 1
+    assert purposes.count("search") >= 4 and purposes.count("overload") <= 1
     for level in levels:
+        assert (level["mode"] == "closed") == (level["purpose"] == "curve")
         assert level["requests"] > 0 and level["errors"] == 0 and level["error_kinds"] == {}
         assert 0 < level["p50_ms"] <= level["p90_ms"] <= level["p99_ms"] <= level["max_ms"]
+        assert level["holds_slo"] == (level["p99_ms"] <= 30 and level["steady"])
+
+
+def test_rounds(compared):
+    """All arms have one level a round, forwards in the odd ones and backwards in the even."""
+    order = sorted((compared.out / "samples").glob("0*"), key=lambda p: p.stat().st_mtime_ns)
+    rounds = {}
+    for file in order:
+        number, arm = re.match(rf"(\d+)-({'|'.join(ARMS)})-", file.name).groups()
+        rounds.setdefault(int(number), []).append(arm)
+    assert list(rounds) == sorted(rounds)
+    for number, arms in rounds.items():
+        assert arms == [arm for arm in ARMS[:: 1 if number % 2 else -1] if arm in arms]
+    assert sum(arms == ARMS[::-1] for arms in rounds.values()) >= 2
 
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_capacity(compared, arm):
-    """What an arm sustains is the rate of one of its levels that held the budget."""
+    """What an arm sustains lies in its interval, and rests on the levels that count."""
     found = compared.arm(arm)
-    holding = [x["achieved_rps"] for x in found["levels"] if x["holds_slo"]]
-    assert found["capacity_rps"] in (holding or [0])
-    for level in found["levels"]:
-        assert level["holds_slo"] == (level["p99_ms"] <= 30)
+    counted = [x for x in found["levels"] if x["mode"] == "open" and not x["generator_bound"]]
+    assert found["counted_levels"] == len(counted)
+    if not counted:
+        assert found["capacity_rps"] is None
+        return
+    low, high = found["capacity_interval_rps"]
+    assert low <= found["capacity_rps"] and (high is None or found["capacity_rps"] <= high)
+
+
+def test_ratios(compared):
+    """Every pair of arms has a ratio with its interval, the more involved arm over the simpler."""
+    pairs = [(ratio["arm"], ratio["than"]) for ratio in compared.result["ratios"]]
+    assert sorted(pairs) == sorted((more, less) for less, more in combinations(ARMS, 2))
+    for ratio in compared.result["ratios"]:
+        if ratio["ratio"] is not None and None not in (ratio["low"], ratio["high"]):
+            assert ratio["low"] <= ratio["ratio"] <= ratio["high"]
+            assert ratio["differs"] == (not ratio["low"] <= 1 <= ratio["high"])
+
+
+def test_soak(compared):
+    """The chosen arm was soaked, and its memory seen."""
+    soak = compared.result["soak"]
+    assert soak["arm"] == compared.result["verdict"]["choice"]
+    series = [soak[name] for name in ("at_s", "achieved_rps", "p99_ms", "rss_bytes", "shm_bytes")]
+    assert len({len(values) for values in series}) == 1 < len(series[0])
+    assert min(soak["rss_bytes"]) > 1e7 and soak["errors"] == 0
+    assert (min(soak["shm_bytes"]) > 0) == soak["arm"].startswith("triton")
+
+
+def test_time_split(compared):
+    """Where the time goes is known of every level, and no part of it is below 0."""
+    parts = ("client", "wire", "queue", "input", "compute", "output")
+    for arm in compared.result["arms"]:
+        for level in arm["levels"]:
+            split = level["time_split"]
+            assert all(split[f"{part}_ms"] >= 0 for part in parts) or split["remark"]
+            assert split["compute_ms"] > 0
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -181,9 +237,10 @@ def test_unbatched(compared, arm):
     assert "dynamic_batching" not in certificate["effective_config"]
 
 
-def test_batched(compared):
+@pytest.mark.parametrize("arm", ["ort_batcher", "triton_batched"])
+def test_batched(compared, arm):
     """With batching requests did share runs, of no more rows than were allowed."""
-    certificate = compared.arm("triton_batched")["certificate"]
+    certificate = compared.arm(arm)["certificate"]
     assert certificate["mean_batch"] > 1
     rows = [int(rows) for rows in certificate["batch_histogram"]]
     assert 1 < max(rows) <= MAX_BATCH
@@ -193,31 +250,35 @@ def test_batched(compared):
 @pytest.mark.parametrize("arm", ARMS)
 def test_percentiles_are_those_of_the_samples(compared, arm):
     """Each level's count, rate and percentiles come out of its sample file again."""
-    method = compared.result["method"]
-    start = method["warmup_s"] * 1e9
-    end = start + method["level_duration_s"] * 1e9
     files = set()
     for level in compared.arm(arm)["levels"]:
         files.add(level["samples"])
-        samples = np.array([s[:3] for s in read_samples(compared.out / level["samples"])])
-        intended, _, done = samples.T
+        samples = read_samples(compared.out / level["samples"])
+        intended, sent, done = np.array([s[:3] for s in samples]).T
         moment = intended if level["mode"] == "open" else done
-        counted = (moment >= start) & (moment < end)
+        start = level["warmup_s"] * 1e9
+        counted = (moment >= start - 1) & (moment < start + level["duration_s"] * 1e9)
+        if level["mode"] == "open":
+            counted = moment >= start - 1
         latency_ms = (done - intended)[counted] / 1e6
         assert level["requests"] == len(latency_ms)
         assert level["achieved_rps"] == pytest.approx(len(latency_ms) / level["duration_s"])
         for q in (50, 90, 99):
             expected = np.percentile(latency_ms, q, method="inverted_cdf")
             assert level[f"p{q}_ms"] == pytest.approx(expected, rel=1e-12)
+        service_ms = (done - sent)[counted] / 1e6
+        expected = np.percentile(service_ms, 99, method="inverted_cdf")
+        assert level["service_p99_ms"] == pytest.approx(expected, rel=1e-12)
     assert len(files) == len(compared.arm(arm)["levels"])
 
 
 def test_files(compared):
     """There is a report, a file of samples for each level, a log for each arm; no leftovers."""
     names = {p.name for p in compared.out.iterdir()}
-    assert names == {"result.json", "report.html", "samples", "logs"}
+    assert names == {"result.json", "report.html", "progress.jsonl", "samples", "logs"}
     named = {level["samples"] for arm in compared.result["arms"] for level in arm["levels"]}
-    assert {f"samples/{p.name}" for p in (compared.out / "samples").iterdir()} == named
+    written = {f"samples/{p.name}" for p in (compared.out / "samples").iterdir()}
+    assert {name for name in written if "/soak-" not in name} == named < written
     assert {f"{arm}.log" for arm in ARMS} <= {p.name for p in (compared.out / "logs").iterdir()}
     assert [p.name for p in compared.out.parent.iterdir()] == ["mlp"]
     assert compared.left == []
@@ -237,15 +298,17 @@ def again(compared, tmp_path):
     """Run the comparison into a folder that has an older result; the folder, the arguments."""
     out = tmp_path / "mlp"
     shutil.copytree(compared.out, out)
-    return out, ("compare", "mlp", "--level-s", "0.5", "--out", out)
+    return out, ("compare", "mlp", *SHORT, "--out", out)
 
 
 def contents(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_interrupted(compared, again, start_kit, wait_for):
-    """Ctrl-C ends every server, leaves the samples so far where it says, and the old result."""
+def test_interrupted_and_gone_on_with(compared, again, start_kit, wait_for):
+    """Ctrl-C ends every server, and keeps what was measured, and the old result; --resume goes on
+    with it.
+    """
     out, arguments = again
     before = contents(out)
     partial = out.with_name("mlp.partial")
@@ -258,15 +321,33 @@ def test_interrupted(compared, again, start_kit, wait_for):
         os.killpg(kit.process.pid, signal.SIGINT)
         assert kit.process.wait(30) == 130
         said = [line for line in kit.complained().splitlines() if line]
-        assert said[-2:] == [f"what was measured so far is in {partial}", "interrupted"]
+        where = f"what was measured is in {partial}; --resume goes on with it"
+        assert said[-2:] == [where, "interrupted"]
         assert "Traceback" not in kit.complained() and "Keyboard" not in kit.complained()
         assert not [p for p in family if running(p)]
         assert not list(kit.tmp.glob("tritonkit-*"))
         assert not list(Path("/dev/shm").glob(f"tritonkit-{kit.process.pid}-*"))
-    for file in partial.glob("samples/*.gz"):
+    for file in partial.glob("samples/*"):
         assert read_samples(file)
     assert not (partial / "result.json").exists()
     assert contents(out) == before
+
+    kept = {name: data for name, data in contents(partial).items() if name.suffix == ".gz"}
+    options = ("--repository", compared.repository)
+    with start_kit(*arguments, *options, "--slo-p99-ms", "20", "--resume") as kit:
+        assert kit.process.wait(60) == 2
+        assert "slo_p99_ms 50.0, this one has 20.0; leave out --resume" in kit.complained()
+    with start_kit(*arguments, *options, "--resume") as kit:
+        assert kit.process.wait(120) == 0, kit.complained()
+        assert "best with" not in kit.complained()
+    assert kept.items() <= contents(out).items()
+    result = json.loads((out / "result.json").read_text())
+    named = {level["samples"] for arm in result["arms"] for level in arm["levels"]}
+    assert {str(name) for name in kept} < named
+    assert result["method"]["resumed"] == 2 and not partial.exists()
+    for arm in result["arms"]:
+        sent = sum(len(read_samples(out / level["samples"])) for level in arm["levels"])
+        assert arm["certificate"]["requests"] == sent
 
 
 def running(process):
@@ -291,6 +372,34 @@ def test_failed(compared, again, start_kit, tmp_path):
         assert kit.said() == ""
     assert contents(out) == before
     assert not out.with_name("mlp.partial").exists()
+
+
+def test_nothing_to_resume(compared, start_kit, tmp_path):
+    """Without an interrupted run there is nothing to go on with, and no folder is made."""
+    options = ("--repository", compared.repository, "--out", tmp_path / "new", "--resume")
+    with start_kit("compare", "mlp", *options) as kit:
+        assert kit.process.wait(60) == 2
+        (line,) = kit.complained().splitlines()
+        assert "nothing to resume" in line
+    assert not list(tmp_path.glob("new*"))
+
+
+def test_gate(compared, start_kit, tmp_path):
+    """A result that is far worse than an earlier one ends with exit code 1, after it is written."""
+    before = compared.result
+    for arm in before["arms"]:
+        arm["capacity_rps"] = 1e6
+        arm["capacity_interval_rps"] = [0.9e6, 1.1e6]
+    (tmp_path / "old.json").write_text(json.dumps(before))
+    out = tmp_path / "results" / "mlp"
+    options = ("--level-s", "0.5", "--time-budget-s", "5", "--slo-p99-ms", "30")
+    options += ("--arms", "ort_baseline,ort_batcher", "--repository", compared.repository)
+    rules = ("--baseline", tmp_path / "old.json", "--fail-if", "ort_batcher.capacity -10%")
+    with start_kit("compare", "mlp", *options, *rules, "--out", out) as kit:
+        assert kit.process.wait(120) == 1, kit.complained()
+        assert kit.complained().splitlines()[-1] == f"error: worse than {tmp_path / 'old.json'}"
+        assert re.search(r"^ort_batcher capacity -9\d\.\d% .*: beyond -10%$", kit.said(), re.M)
+    assert (out / "result.json").exists() and (out / "report.html").exists()
 
 
 def test_unknown_model(compared, start_kit, tmp_path):

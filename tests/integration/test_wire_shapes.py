@@ -139,7 +139,9 @@ def test_recorded_requests(servers, repository, tritonkit, tmp_path, server):
 @pytest.fixture(scope="module", params=["bare", "drawn"])
 def subject(request, repository):
     """A comparison's requests and right answers, of recorded requests and of drawn ones."""
-    what = Comparison(repository, request.param, slo_p99_ms=50, rate_rps=None, level_s=1)
+    what = Comparison(
+        repository, request.param, slo_p99_ms=50, rate_rps=None, level_s=1, time_budget_s=9
+    )
     return prepare(what)
 
 
@@ -182,7 +184,9 @@ def old(repository: Path, target: Path) -> Path:
 
 def test_bench_of_old_payloads(repository, tmp_path):
     """Payloads in the model's shapes are refused with the remedy before anything is run."""
-    what = Comparison(old(repository, tmp_path), "bare", slo_p99_ms=50, rate_rps=None, level_s=1)
+    what = Comparison(
+        old(repository, tmp_path), "bare", slo_p99_ms=50, rate_rps=None, level_s=1, time_budget_s=9
+    )
     with pytest.raises(InputError, match="package the model again"):
         prepare(what)
 

@@ -1,4 +1,4 @@
-"""The arms of a comparison: the same model under three ways of serving it."""
+"""The arms of a comparison: the same model under several ways of serving it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,24 @@ from tritonkit.server.embedded import EmbeddedTriton
 from tritonkit.server.interface import Server
 
 # From the simplest to run to the most involved: the order in which a verdict prefers them.
-ARMS: tuple[ArmName, ...] = ("ort_baseline", "triton_unbatched", "triton_batched")
+ARMS: tuple[ArmName, ...] = ("ort_baseline", "ort_batcher", "triton_unbatched", "triton_batched")
+USUAL_ARMS: tuple[ArmName, ...] = ("ort_baseline", "triton_unbatched", "triton_batched")
+BATCHING: tuple[ArmName, ...] = ("ort_batcher", "triton_batched")
+IN_PROCESS: tuple[ArmName, ...] = ("ort_baseline", "ort_batcher")
+"""Arms of one shared session, whose `instances` are the runs that it makes at a time."""
 
 
 def arm_config(arm: ArmName, packaged: ModelConfig, threads: int, instances: int) -> ModelConfig:
     """The packaged config as this arm runs it. Only threads, instances and scheduler differ.
 
-    For the baseline `instances` are the runs that its one session makes at a time.
+    For an arm of one session `instances` are the runs that it makes at a time.
     """
     batching = packaged.dynamic_batching or DynamicBatching()
     return replace(
         packaged,
         intra_op_threads=threads,
         instances=instances,
-        dynamic_batching=batching if arm == "triton_batched" else None,
+        dynamic_batching=batching if arm in BATCHING else None,
     )
 
 
@@ -61,8 +65,8 @@ def arm_server(
 ) -> AbstractContextManager[Server]:
     """The arm's server, to be entered. It serves a variant of the repository, made in `work`."""
     write_variant(repository, config.name, config, work)
-    if arm == "ort_baseline":
-        return OrtBaseline(work, config.name, log=log, cpus=cpus)
+    if arm in IN_PROCESS:
+        return OrtBaseline(work, config.name, log=log, cpus=cpus, batching=arm in BATCHING)
     return EmbeddedTriton(work, log=log, cpus=cpus, drain=False)
 
 
@@ -84,12 +88,12 @@ def candidates(arm: ArmName, cpus: int) -> tuple[tuple[int, int], ...]:
     """(threads, instances) to try on so many CPUs.
 
     All threads on one run; one thread for each of many runs; half and half; a single thread,
-    which leaves CPU to the rest of the server. The baseline's runs share one session, so it can
-    also overlap them at full width.
+    which leaves CPU to the rest of the server. Runs that share one session can also overlap at
+    full width.
     """
     pairs = [(cpus, 1), (1, cpus), (1, 1)]
     if cpus >= 4:
         pairs.append((cpus // 2, 2))
-    if arm == "ort_baseline":
+    if arm in IN_PROCESS:
         pairs.append((cpus, 2))
     return tuple(dict.fromkeys(pairs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -28,6 +28,33 @@ def certify(
     server runs other threads, instances or scheduler than asked, or if an unbatched arm put
     two requests into one run.
     """
+    effective, version, found = require_as_asked(arm, server, asked)
+    statements = [*found, _batching_statement(arm, effective, counters)]
+    cpu_set = sorted({c for pid in server.pids() for c in _affinity(pid)})
+    return Certificate(
+        effective_config=effective,
+        ort_version=version,
+        threads=asked.intra_op_threads,
+        instances=asked.instances,
+        cpu_set=tuple(cpu_set),
+        mean_batch=counters.mean_batch,
+        batch_histogram={str(rows): n for rows, n in counters.batches.items()},
+        requests=counters.requests,
+        executions=counters.executions,
+        statements=tuple(statements),
+    )
+
+
+class AsAsked(NamedTuple):
+    """What a live server says of itself, and it is what was asked. version: of ONNX Runtime."""
+
+    effective_config: Mapping[str, Any]
+    version: str | None
+    statements: tuple[str, ...]
+
+
+def require_as_asked(arm: ArmName, server: Server, asked: ModelConfig) -> AsAsked:
+    """Ask the server what it runs. CheckFailedError if that is not what was asked."""
     with Client(f"http://{server.endpoints.http}") as client:
         effective = client.config(asked.name)
     threads = int(effective["parameters"]["intra_op_thread_count"]["string_value"])
@@ -46,26 +73,14 @@ def certify(
     _require(
         arm, "dynamic batching", "dynamic_batching" in effective, asked.dynamic_batching is not None
     )
-    statements.append(_batching_statement(arm, effective, counters))
-    cpu_set = sorted({c for pid in server.pids() for c in _affinity(pid)})
-    return Certificate(
-        effective_config=effective,
-        ort_version=next(iter(versions)) if len(versions) == 1 else None,
-        threads=threads,
-        instances=instances,
-        cpu_set=tuple(cpu_set),
-        mean_batch=counters.mean_batch,
-        batch_histogram={str(rows): n for rows, n in counters.batches.items()},
-        requests=counters.requests,
-        executions=counters.executions,
-        statements=tuple(statements),
-    )
+    version = next(iter(versions)) if len(versions) == 1 else None
+    return AsAsked(effective, version, tuple(statements))
 
 
 def _batching_statement(
     arm: ArmName, effective: Mapping[str, Any], counters: ServerCounters
 ) -> str:
-    if arm == "triton_batched":
+    if "dynamic_batching" in effective:
         delay = effective["dynamic_batching"].get("max_queue_delay_microseconds", 0)
         return (
             f"dynamic batching is on: max_batch_size {effective['max_batch_size']}, "

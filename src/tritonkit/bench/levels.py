@@ -1,101 +1,96 @@
-"""Which levels of load an arm is measured at, and the record of each."""
+"""Which level of load an arm is measured at next, from what its earlier levels showed."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from tritonkit.bench.result import LevelRecord
-from tritonkit.bench.verdict import capacity, holds_budget
-from tritonkit.stats.latency import summarise
+from tritonkit.load.level import LevelRecord, Purpose
+from tritonkit.stats.capacity import Capacity, Trial, estimate, next_rate
 
-if TYPE_CHECKING:  # importing it patches the process for gevent
-    from tritonkit.load.runner import Level, LevelRun
+USERS = (1, 16, 64)
+"""Closed-loop levels, which show the curve up to where the server is full."""
 
-USERS = (1, 4, 16, 64, 128)
-"""Closed-loop levels, tried upwards until one breaks the budget."""
+OF_THROUGHPUT = 0.8
+"""Where the search for the capacity begins, as a share of the most that a closed loop reached."""
 
-OPEN_SHARES = (0.6, 0.85)
-"""Open-loop levels, as shares of what the closed loop sustained within the budget."""
+OVERLOAD = 1.5
+"""The level beyond capacity, as a multiple of it."""
 
-Mode = Literal["closed", "open"]
+RATE_EVERY = 2
+"""Where a rate was asked for, one level of so many is at it; the others search the capacity."""
 
-Plan = Generator[tuple[Mode, float], LevelRecord, list[LevelRecord]]
-"""Asks for a level as (mode, offered), is sent its record, and returns all records in the end."""
+BACK_OFF = 0.8
+"""How much slower the search goes on when the generator was the limit twice in a row."""
 
 
-def plan_levels(rate_rps: float | None) -> Plan:
-    """The few levels that surround an arm's capacity, each chosen by what the last one showed.
+@dataclass(frozen=True)
+class Wanted:
+    """A level that is to be measured. offered: users (closed) or requests per second (open)."""
 
-    Closed loop: USERS until one breaks the budget, then once between the last that held and
-    the first that did not. Open loop: shares of the capacity found so, and `rate_rps` if given.
-    At last the level that decides is measured once more, so that no verdict rests on one
-    moment of a busy machine.
+    mode: Literal["closed", "open"]
+    offered: float
+    purpose: Purpose
+
+
+def next_curve(levels: Sequence[LevelRecord]) -> Wanted | None:
+    """The next closed loop, upwards; None when that is done."""
+    done = sum(x.purpose == "curve" for x in levels)
+    return Wanted("closed", USERS[done], "curve") if done < len(USERS) else None
+
+
+def next_search(levels: Sequence[LevelRecord], rate_rps: float | None) -> Wanted:
+    """The next level of the search for the capacity, or one at the rate that was asked for."""
+    searched = [x for x in levels if x.purpose in ("search", "rate")]
+    if rate_rps is not None and len(searched) % RATE_EVERY == 0:
+        return Wanted("open", rate_rps, "rate")
+    search = [x for x in searched if x.purpose == "search"]
+    late = 0
+    while late < len(search) and search[-1 - late].generator_bound:
+        late += 1
+    rate = next_rate(trials(levels), guess_rps(levels)) * BACK_OFF ** (late // 2)
+    return Wanted("open", _round(rate), "search")
+
+
+def overload(levels: Sequence[LevelRecord]) -> Wanted | None:
+    """The level beyond the capacity; None for an arm that has none."""
+    found = capacity(levels)
+    if found is None or not found.rps:
+        return None
+    return Wanted("open", _round(OVERLOAD * found.rps), "overload")
+
+
+def guess_rps(levels: Sequence[LevelRecord]) -> float:
+    """Where to look for the capacity first: a share of the closed loops' best throughput."""
+    reached = [x.achieved_rps for x in levels if x.mode == "closed"]
+    return OF_THROUGHPUT * max([1.0, *reached])
+
+
+def trials(levels: Sequence[LevelRecord]) -> list[Trial]:
+    """What the open levels say of the capacity. Those that the generator bounded say nothing."""
+    return [
+        Trial(x.offered, bool(x.holds_slo), x.round)
+        for x in levels
+        if x.mode == "open" and x.purpose != "soak" and not x.generator_bound
+    ]
+
+
+def capacity(levels: Sequence[LevelRecord]) -> Capacity | None:
+    """The arm's capacity, with its interval; None if no level of it counts."""
+    counted = trials(levels)
+    return estimate(counted, guess_rps(levels)) if counted else None
+
+
+def length_s(wanted: Wanted, level_s: float, enough: int) -> float:
+    """How long the level takes: level_s, or up to four times that where its rate is too low for
+    so many requests as p99 needs.
     """
-    closed: list[LevelRecord] = []
-    for users in USERS:
-        closed.append((yield "closed", users))
-        if not closed[-1].holds_slo:
-            break
-    if not closed[-1].holds_slo and len(closed) > 1:
-        between = math.isqrt(int(closed[-2].offered * closed[-1].offered))
-        closed.append((yield "closed", between))
-    sustained = capacity(closed) or closed[0].achieved_rps
-    rates = [_round(sustained * share) for share in OPEN_SHARES if sustained > 0]
-    if rate_rps is not None:
-        rates.append(rate_rps)
-    opened = []
-    for rate in rates:
-        opened.append((yield "open", rate))
-    levels = sorted(closed, key=_offered) + sorted(opened, key=_offered)
-    decides = _deciding(levels, rate_rps)
-    again = yield decides.mode, decides.offered
-    return [*levels, replace(again, repeat=True)]
-
-
-def _deciding(levels: list[LevelRecord], rate_rps: float | None) -> LevelRecord:
-    """The level at the wanted rate; else the one that set the capacity; else the first."""
-    if rate_rps is not None:
-        return next(x for x in levels if x.mode == "open" and x.offered == rate_rps)
-    holding = [level for level in levels if level.holds_slo]
-    return max(holding, key=lambda x: x.achieved_rps) if holding else levels[0]
-
-
-def _offered(level: LevelRecord) -> float:
-    return level.offered
-
-
-def record(
-    level: Level, run: LevelRun, mean_batch: float | None, slo_p99_ms: float, samples: str
-) -> LevelRecord:
-    """The record of one level. samples: where its samples lie, relative to the result."""
-    is_open = level.mode == "open"
-    stats = summarise(
-        run.samples, warmup_s=level.warmup_s, duration_s=level.duration_s, open_loop=is_open
-    )
-    return LevelRecord(
-        mode=level.mode,
-        offered=level.offered,
-        generator_cpu=run.generator_cpu,
-        generator_bound=generator_bound(stats.lateness_p99_ms, stats.p99_ms, run.generator_cpu),
-        mean_batch=mean_batch,
-        holds_slo=holds_budget(stats, slo_p99_ms),
-        samples=samples,
-        **asdict(stats),
-    )
-
-
-def generator_bound(
-    lateness_p99_ms: float | None, p99_ms: float | None, generator_cpu: float
-) -> bool:
-    """Whether the generator may be what was measured: it used a whole core, or it sent later
-    than 1 ms and 5 % of the latency."""
-    late = (lateness_p99_ms or 0.0) > max(1.0, 0.05 * (p99_ms or 0.0))
-    return late or generator_cpu > 0.9
+    if wanted.mode == "closed" or wanted.offered <= 0:
+        return level_s
+    return min(4 * level_s, max(level_s, enough / wanted.offered))
 
 
 def _round(rate: float) -> float:
-    """Two or three significant digits, for people."""
+    """Three significant digits, for people."""
     return float(f"{rate:.3g}")

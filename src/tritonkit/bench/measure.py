@@ -1,120 +1,200 @@
-"""All arms under load, in turn, level by level."""
+"""All arms under load, in turn, level by level and round by round."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
-from tritonkit.bench.arms import ARMS, arm_config, running
-from tritonkit.bench.certificate import certify
-from tritonkit.bench.levels import Mode, plan_levels, record
-from tritonkit.bench.result import ArmName, ArmResult, Ceiling, LevelRecord, TuningRun
+from tritonkit.bench.arms import arm_config, running
+from tritonkit.bench.certificate import certify, require_as_asked
+from tritonkit.bench.levels import (
+    Wanted,
+    capacity,
+    length_s,
+    next_curve,
+    next_search,
+    overload,
+    trials,
+)
+from tritonkit.bench.progress import Progress, Step
+from tritonkit.bench.result import ArmName, Certificate, TuningRun
 from tritonkit.bench.subject import Comparison, Subject, check_answers
-from tritonkit.bench.verdict import capacity
 from tritonkit.client.client import Client
-from tritonkit.load.runner import Level, run_level
+from tritonkit.load.level import LevelCut, LevelRecord, measure_level
+from tritonkit.load.requests import RequestMix, describe
+from tritonkit.load.runner import Level
 from tritonkit.repository.config import ModelConfig
 from tritonkit.samples import write_samples
 from tritonkit.server.interface import Server
-from tritonkit.stats.scrape import ServerCounters, read_counters
+from tritonkit.stats.capacity import is_narrow
+from tritonkit.stats.confidence import requests_needed
 
-WARMUP_S = 0.5
+NARROW = 0.05
+"""The search ends when the interval of each arm's capacity is within so much of it."""
+
+LEAST_SEARCHED = 4
+"""Levels of the search that each arm gets in any case."""
 
 
-class _Arm:
-    """An arm while it is measured: its live server, its records, what was counted before."""
+class Arm:
+    """An arm while it is measured: its name and config, its live server, a client of it."""
 
     def __init__(self, name: ArmName, config: ModelConfig, server: Server, client: Client):
         self.name = name
         self.config = config
         self.server = server
         self.client = client
-        self.before = self.counters()
-        self.levels: list[LevelRecord] = []
 
-    def counters(self) -> ServerCounters:
-        return read_counters(self.client.statistics(self.config.name)[-1])
+    @property
+    def address(self) -> str:
+        """Where load goes."""
+        return f"http://{self.server.endpoints.http}"
 
 
 def measure(
     what: Comparison,
     subject: Subject,
     tuning: Mapping[ArmName, tuple[TuningRun, ...]],
-    ceiling: Ceiling,
+    progress: Progress,
     out: Path,
     tell: Callable[[str], None],
-) -> tuple[ArmResult, ...]:
-    """Measure all arms level by level, in turn, forwards and backwards (A B C, C B A, …).
+) -> tuple[dict[ArmName, Certificate], RequestMix]:
+    """Measure all arms into `progress`, each round forwards or backwards (A B C, C B A, …).
+    Returns each arm's certificate, and what was in the requests.
 
     All servers are up the whole time and only the one under load works, so a machine that
     drifts hurts all arms alike.
     """
     with ExitStack() as stack:
         arms = []
-        for name in ARMS:
+        for name in what.arms:
             best = next(run for run in tuning[name] if run.chosen)
             config = arm_config(name, subject.config, best.threads, best.instances)
             log = out / "logs" / f"{name}.log"
             server, client = stack.enter_context(
-                running(name, what.repository, config, log, subject.cpus)
+                running(name, what.repository, config, log, subject.cpus.server)
             )
+            require_as_asked(name, server, config)
             check_answers(name, what.model, client, subject)
-            arms.append(_Arm(name, config, server, client))
-        plans = {arm.name: plan_levels(what.rate_rps) for arm in arms}
-        wanted = {name: next(plan) for name, plan in plans.items()}
-        while wanted:
-            for arm in arms:
-                if arm.name not in wanted:
-                    continue
-                level = _measure_level(arm, *wanted[arm.name], what, subject, out)
-                tell(_line(arm.name, level))
-                try:
-                    wanted[arm.name] = plans[arm.name].send(level)
-                except StopIteration as done:
-                    arm.levels = done.value
-                    del wanted[arm.name]
-            arms.reverse()
-        arms.sort(key=lambda arm: ARMS.index(arm.name))
-        return tuple(_conclude(arm, tuning[arm.name], ceiling) for arm in arms)
+            arms.append(Arm(name, config, server, client))
+        _Rounds(what, subject, arms, progress, out, tell).run()
+        certificates = {
+            arm.name: certify(arm.name, arm.server, arm.config, progress.counters(arm.name))
+            for arm in arms
+        }
+        spec = arms[0].client.spec(what.model)
+        return certificates, describe(spec, subject.requests, subject.payload_source)
 
 
-def _measure_level(
-    arm: _Arm, mode: Mode, offered: float, what: Comparison, subject: Subject, out: Path
-) -> LevelRecord:
-    level = Level(mode, offered, what.level_s, WARMUP_S, what.seed)
-    earlier = arm.counters()
-    run = run_level(f"http://{arm.server.endpoints.http}", subject.requests, level)
-    mean_batch = arm.counters().since(earlier).mean_batch
-    samples = _free(out, f"samples/{arm.name}-{mode}-{offered:g}")
-    write_samples(out / samples, run.samples)
-    return record(level, run, mean_batch, what.slo_p99_ms, samples)
+class _Rounds:
+    """One level of each arm a round, until the search is done or the time is up."""
 
+    def __init__(
+        self,
+        what: Comparison,
+        subject: Subject,
+        arms: Sequence[Arm],
+        progress: Progress,
+        out: Path,
+        tell: Callable[[str], None],
+    ):
+        self._what = what
+        self._subject = subject
+        self._arms = arms
+        self._progress = progress
+        self._out = out
+        self._tell = tell
 
-def _free(out: Path, stem: str) -> str:
-    """A file name that is not taken: a level that is measured again gets a number."""
-    name, count = f"{stem}.csv.gz", 1
-    while (out / name).exists():
-        count += 1
-        name = f"{stem}-{count}.csv.gz"
-    return name
+    def run(self) -> None:
+        while not self._is_over():
+            self._round(self._wanted)
+        self._round(self._overload)
 
+    def _is_over(self) -> bool:
+        searched = [self._searched(arm) for arm in self._arms]
+        if min(searched) < LEAST_SEARCHED:
+            return False
+        steps = self._progress.steps
+        a_round_s = len(self._arms) * self._progress.spent_s / max(1, len(steps))
+        if self._progress.spent_s + 2 * a_round_s > self._what.time_budget_s:  # the overload's too
+            return True
+        found = [capacity(self._progress.levels(arm.name)) for arm in self._arms]
+        return all(c is not None and is_narrow(c, NARROW) for c in found)
 
-def _conclude(arm: _Arm, tuning: tuple[TuningRun, ...], ceiling: Ceiling) -> ArmResult:
-    sustained = capacity(arm.levels)
-    counted = arm.counters().since(arm.before)
-    return ArmResult(
-        name=arm.name,
-        certificate=certify(arm.name, arm.server, arm.config, counted),
-        tuning=tuning,
-        levels=tuple(arm.levels),
-        capacity_rps=sustained,
-        share_of_ceiling=sustained / ceiling.best_ips,
-    )
+    def _searched(self, arm: Arm) -> int:
+        return sum(x.purpose in ("search", "rate") for x in self._progress.levels(arm.name))
 
+    def _wanted(self, arm: Arm) -> Wanted | None:
+        levels = self._progress.levels(arm.name)
+        return next_curve(levels) or next_search(levels, self._what.rate_rps)
 
-def _line(arm: str, level: LevelRecord) -> str:
-    load = f"{level.offered:g} users" if level.mode == "closed" else f"{level.offered:g} req/s"
-    p99 = "-" if level.p99_ms is None else f"{level.p99_ms:.1f} ms"
-    errors = f", {level.errors} errors" if level.errors else ""
-    return f"{arm}: {load}: {level.achieved_rps:.0f} req/s, p99 {p99}{errors}"
+    def _overload(self, arm: Arm) -> Wanted | None:
+        levels = self._progress.levels(arm.name)
+        return None if any(x.purpose == "overload" for x in levels) else overload(levels)
+
+    def _round(self, choose: Callable[[Arm], Wanted | None]) -> None:
+        """A round that was interrupted is gone on with where it was."""
+        number = max((step.level.round for step in self._progress.steps), default=1)
+        done = {step.arm for step in self._progress.steps if step.level.round == number}
+        if done == {arm.name for arm in self._arms}:
+            number, done = number + 1, set()
+        for arm in self._arms if number % 2 else self._arms[::-1]:
+            if arm.name not in done and (wanted := choose(arm)) is not None:
+                self._measure(arm, wanted, number)
+
+    def _measure(self, arm: Arm, wanted: Wanted, number: int) -> None:
+        began_s = time.perf_counter()
+        what = self._what
+        level = Level(
+            wanted.mode,
+            wanted.offered,
+            length_s(wanted, what.level_s, requests_needed(99)),
+            what.seed + number,  # other arrivals each round; the same for all arms
+        )
+        name = f"samples/{number:03d}-{arm.name}-{wanted.purpose}-{wanted.offered:g}.csv.gz"
+        try:
+            measured = measure_level(
+                arm.address,
+                arm.client,
+                what.model,
+                self._subject.requests,
+                level,
+                slo_p99_ms=what.slo_p99_ms,
+                purpose=wanted.purpose,
+                round=number,
+            )
+        except LevelCut as cut:  # it is run again if the comparison is gone on with
+            write_samples(self._out / f"{name}.cut", cut.measured.samples)
+            raise cut.reason from None
+        write_samples(self._out / name, measured.samples)
+        self._progress.first_in_line &= measured.first_in_line
+        record = replace(measured.record, samples=name)
+        took_s = time.perf_counter() - began_s
+        self._progress.keep_step(Step(arm.name, record, measured.counters, took_s))
+        self._tell(self._line(arm, record))
+
+    def _line(self, arm: Arm, level: LevelRecord) -> str:
+        load = f"{level.offered:g} users" if level.mode == "closed" else f"{level.offered:g} req/s"
+        p99 = "-" if level.p99_ms is None else f"{level.p99_ms:.1f} ms"
+        errors = f", {level.errors} errors" if level.errors else ""
+        said = {"overload": "overload", "rate": "the rate asked for"}.get(level.purpose, "")
+        holds = "holds" if level.holds_slo else "does not hold"
+        if level.generator_bound:
+            holds = "does not count: the generator was the limit"
+        elif level.purpose != "curve" and (found := self._so_far(arm)):
+            holds += f" → {found}"
+        return (
+            f"{arm.name}: {load}{' (' + said + ')' if said else ''}: "
+            f"{level.achieved_rps:.0f} req/s, p99 {p99}{errors}, {holds}"
+        )
+
+    def _so_far(self, arm: Arm) -> str:
+        levels = self._progress.levels(arm.name)
+        found = capacity(levels)
+        if found is None or not trials(levels):
+            return ""
+        high = "" if found.high_rps is None else f"{found.high_rps:.0f}"
+        return f"capacity {found.rps:.0f} ({found.low_rps:.0f}–{high})"

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-SCHEMA = 1
+from tritonkit.load.level import LevelRecord
 
-ArmName = Literal["ort_baseline", "triton_unbatched", "triton_batched"]
-Choice = Literal["ort_baseline", "triton_unbatched", "triton_batched", "none"]
+SCHEMA = 2
+
+ArmName = Literal["ort_baseline", "ort_batcher", "triton_unbatched", "triton_batched"]
+Choice = Literal["ort_baseline", "ort_batcher", "triton_unbatched", "triton_batched", "none"]
 
 
 @dataclass(frozen=True)
@@ -66,53 +68,98 @@ class Certificate:
 
 
 @dataclass(frozen=True)
-class LevelRecord:
-    """One level of load on one arm. offered: users (closed) or requests per second (open).
+class Demand:
+    """What it takes for an arm to serve the wanted rate, going by its capacity.
 
-    generator_bound: the generator may be part of what was measured: it was late, or it used a
-    whole core. Its lateness is inside the latencies, so the level is never better than real.
-    repeat: the level that decides, measured once more at the end.
+    holds: by the levels that were run at exactly this rate; None if none of them counts.
+    headroom: how much more than the rate it sustains, by the low end of its capacity; -0.2 is a
+    fifth less. replicas: enough for the rate when one of them is down (N+1); None if it sustains
+    nothing. cost_per_million: requests, of all replicas, in the unit of the price; None without.
     """
 
-    mode: Literal["closed", "open"]
-    offered: float
-    requests: int
-    duration_s: float
-    achieved_rps: float
-    p50_ms: float | None
-    p90_ms: float | None
-    p99_ms: float | None
-    max_ms: float | None
-    errors: int
-    error_kinds: Mapping[str, int]
-    lateness_p99_ms: float | None
-    generator_cpu: float
-    generator_bound: bool
-    mean_batch: float | None
-    holds_slo: bool
-    samples: str
-    repeat: bool = False
+    rate_rps: float
+    holds: bool | None
+    headroom: float | None
+    replicas: int | None
+    cost_per_million: float | None
 
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One arm: its certificate, its levels, and the most that it sustained within the budget."""
+    """One arm: its certificate, its levels, and the most that it sustained within the budget.
+
+    capacity_rps: requests a second, Poisson; None where no level of it could be counted because
+    the generator was the limit. capacity_interval_rps: 95 %; the upper end is None if nothing
+    that was tried failed. counted_levels: how many levels the capacity
+    rests on. lacks: what the arm does not have that Triton has.
+    """
 
     name: ArmName
     certificate: Certificate
     tuning: tuple[TuningRun, ...]
     levels: tuple[LevelRecord, ...]
-    capacity_rps: float
-    share_of_ceiling: float
+    capacity_rps: float | None
+    capacity_interval_rps: tuple[float, float | None] | None
+    counted_levels: int
+    share_of_ceiling: float | None
+    demand: Demand | None = None
+    lacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ArmRatio:
+    """The capacity of one arm as a multiple of another's, with its 95 % bootstrap interval.
+
+    differs: the interval does not hold 1. The numbers are None where an arm has no capacity.
+    """
+
+    arm: ArmName
+    than: ArmName
+    ratio: float | None
+    low: float | None
+    high: float | None
+    differs: bool
+
+
+@dataclass(frozen=True)
+class SoakFinding:
+    """A series of a soak that trends: `rss_bytes`, `shm_bytes`, `achieved_rps`, `p99_ms`."""
+
+    series: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Soak:
+    """An arm under a steady load for long. The lists go together, one value for each level.
+
+    at_s: seconds since it began, in the middle of the level. rss_bytes: of all of the server's
+    processes; shm_bytes: what they have mapped of /dev/shm.
+    """
+
+    arm: ArmName
+    rate_rps: float
+    minutes: float
+    at_s: tuple[float, ...]
+    achieved_rps: tuple[float, ...]
+    p99_ms: tuple[float | None, ...]
+    rss_bytes: tuple[int, ...]
+    shm_bytes: tuple[int, ...]
+    errors: int
+    findings: tuple[SoakFinding, ...]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to deploy, and why in one sentence. settings: of the chosen Triton config."""
+    """What to deploy, and why in one sentence. settings: of the chosen arm's config.
+
+    no_difference: no arm was found to sustain more or less than another.
+    """
 
     choice: Choice
     because: str
     settings: Mapping[str, int] | None
+    no_difference: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,11 +171,14 @@ class Result:
     created_at: str
     slo_p99_ms: float
     rate_rps: float | None
+    cost_per_hour: float | None
     machine: Mapping[str, Any]
     method: Mapping[str, Any]
     ceiling: Ceiling
     arms: tuple[ArmResult, ...]
+    ratios: tuple[ArmRatio, ...]
     verdict: Verdict
+    soak: Soak | None = None
     schema: int = field(default=SCHEMA)
 
     def as_json(self) -> dict[str, Any]:

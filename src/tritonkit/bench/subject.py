@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tritonkit.bench.arms import require_comparable
+from tritonkit.bench.arms import USUAL_ARMS, require_comparable
+from tritonkit.bench.cpus import CpuSets, divide
 from tritonkit.bench.machine import usable_cpus
+from tritonkit.bench.result import ArmName
 from tritonkit.client.client import Client
 from tritonkit.client.transport import InferRequest, infer_request
 from tritonkit.errors import CheckFailedError, InputError
@@ -28,13 +30,21 @@ ANSWER_RTOL, ANSWER_ATOL = 1e-3, 1e-4
 
 @dataclass(frozen=True)
 class Comparison:
-    """What to compare. level_s: the counted seconds of each level; seed: of the arrivals."""
+    """What to compare. level_s: the seconds of each level; seed: of the arrivals.
+
+    time_budget_s: for the levels of all arms; what comes before them takes about a minute more.
+    soak_minutes: how long the chosen arm is loaded at last; 0: not at all.
+    """
 
     repository: Path
     model: str
     slo_p99_ms: float
     rate_rps: float | None
     level_s: float
+    time_budget_s: float
+    arms: tuple[ArmName, ...] = USUAL_ARMS
+    soak_minutes: float = 0.0
+    cost_per_hour: float | None = None
     seed: int = 0
 
 
@@ -51,7 +61,7 @@ class Subject:
     payload_source: str
     requests: Sequence[InferRequest]
     answers: Sequence[Mapping[str, np.ndarray]]
-    cpus: tuple[int, ...]
+    cpus: CpuSets
 
 
 def prepare(what: Comparison) -> Subject:
@@ -85,7 +95,7 @@ def prepare(what: Comparison) -> Subject:
         payload_source=source,
         requests=[infer_request(what.model, p, outputs) for p in payloads],
         answers=answers,
-        cpus=usable_cpus(),
+        cpus=divide(usable_cpus()),
     )
 
 

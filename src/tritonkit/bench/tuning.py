@@ -7,14 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tritonkit.bench.arms import arm_config, candidates, running
-from tritonkit.bench.levels import record
-from tritonkit.bench.result import ArmName, LevelRecord, TuningRun
+from tritonkit.bench.result import ArmName, TuningRun
 from tritonkit.bench.subject import Comparison, Subject
 from tritonkit.load.runner import Level, run_level
+from tritonkit.stats.latency import LevelStats, summarise
 
 USERS = 64
-MEASURE_S = 0.7
-WARMUP_S = 0.3
+MEASURE_S = 1.0
 ROUNDS = 2
 
 
@@ -26,21 +25,21 @@ def tune(
     All candidates are up at the same time, so that rounds over them cost no restarts. Each
     counts with its best round: what disturbs a short run on a busy machine only slows it.
     """
-    level = Level("closed", USERS, MEASURE_S, WARMUP_S)
-    pairs = candidates(arm, len(subject.cpus))
-    best: dict[tuple[int, int], LevelRecord] = {}
+    level = Level("closed", USERS, MEASURE_S)
+    pairs = candidates(arm, len(subject.cpus.server))
+    best: dict[tuple[int, int], LevelStats] = {}
     with ExitStack() as stack:
         servers = {}
         for threads, instances in pairs:
             config = arm_config(arm, subject.config, threads, instances)
             log = out / "logs" / f"{arm}-tuning-{threads}x{instances}.log"
             servers[threads, instances], _ = stack.enter_context(
-                running(arm, what.repository, config, log, subject.cpus)
+                running(arm, what.repository, config, log, subject.cpus.server)
             )
         for _ in range(ROUNDS):
             for pair in pairs:
                 run = run_level(f"http://{servers[pair].endpoints.http}", subject.requests, level)
-                found = record(level, run, None, what.slo_p99_ms, samples="")
+                found = summarise(run.samples, duration_s=MEASURE_S, open_loop=False)
                 if pair not in best or found.achieved_rps > best[pair].achieved_rps:
                     best[pair] = found
     chosen = max(pairs, key=lambda pair: best[pair].achieved_rps)

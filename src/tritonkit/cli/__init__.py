@@ -11,10 +11,12 @@ import click
 
 from tritonkit.cli.check import check
 from tritonkit.cli.compare import compare
+from tritonkit.cli.doctor import doctor
 from tritonkit.cli.examples import examples
 from tritonkit.cli.export import export
 from tritonkit.cli.infer import infer
 from tritonkit.cli.lint import lint
+from tritonkit.cli.load import load
 from tritonkit.cli.package import package
 from tritonkit.cli.serve import serve
 from tritonkit.cli.setup import setup
@@ -31,7 +33,7 @@ def cli() -> None:
     """
 
 
-for command in (setup, examples, export, check, package, lint, serve, infer, compare):
+for command in (setup, examples, export, check, package, lint, serve, infer, load, doctor, compare):
     cli.add_command(command)
 
 

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from tritonkit.cli.numbers import ABOVE_0, Finite
+from tritonkit.errors import CheckFailedError, InputError
 
-class _Positive(click.FloatRange):
-    """A finite number above 0, or at least `min`."""
+if TYPE_CHECKING:
+    from tritonkit.bench.result import ArmName
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return float(number)
+
+class _Arms(click.ParamType):
+    """Names of arms, separated by commas, in the order of `ARMS`."""
+
+    name = "arms"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        from tritonkit.bench.arms import ARMS
+
+        asked = [name.strip() for name in value.split(",")]
+        for name in asked:
+            if name not in ARMS:
+                self.fail(f"no arm {name!r}; the arms are {','.join(ARMS)}.", param, ctx)
+        if len(set(asked)) < 2:
+            self.fail("one arm is no comparison; name two or more.", param, ctx)
+        return tuple(arm for arm in ARMS if arm in asked)
 
 
 @click.command()
@@ -32,42 +44,88 @@ class _Positive(click.FloatRange):
     show_default=True,
 )
 @click.option(
-    "--slo-p99-ms",
-    type=_Positive(min=0, min_open=True),
-    default=50.0,
+    "--slo-p99-ms", type=ABOVE_0, default=50.0, show_default=True, help="The latency budget."
+)
+@click.option(
+    "--arms",
+    type=_Arms(),
+    default="ort_baseline,triton_unbatched,triton_batched",
     show_default=True,
-    help="The latency budget.",
+    help="What is compared; ort_batcher is a session with a hand-written batcher.",
 )
 @click.option(
     "--rate-rps",
-    type=_Positive(min=0, min_open=True),
+    type=ABOVE_0,
     help="The rate that you must sustain; without it the verdict looks for the most.",
 )
+@click.option("--per-day", type=ABOVE_0, help="The same as requests a day.")
+@click.option(
+    "--peak-factor",
+    type=Finite(min=1),
+    default=3.0,
+    show_default=True,
+    help="How far the day's peak is above its mean.",
+)
+@click.option("--cost-per-hour", type=ABOVE_0, help="Of one replica, in any currency.")
 @click.option(
     "--level-s",
-    type=_Positive(min=0.5),
-    default=2.5,
-    show_default=True,
-    help="Counted seconds of each load level. Longer gives a better p99.",
+    type=Finite(min=0.5),
+    help="Seconds of each load level; the default is 2.5. Longer gives a better p99.",
+)
+@click.option(
+    "--time-budget-s",
+    type=ABOVE_0,
+    help="For all load levels; the default is 30 for each arm. More narrows the intervals.",
+)
+@click.option("--thorough", is_flag=True, help="Levels of 10 s and 4 minutes for each arm.")
+@click.option(
+    "--soak",
+    "soak_minutes",
+    type=ABOVE_0,
+    help="Then load the chosen arm for so many minutes, and look for what grows.",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="An earlier result.json, for --fail-if.",
+)
+@click.option(
+    "--fail-if",
+    multiple=True,
+    metavar="RULE",
+    help="Exit with 1 if it is worse than the baseline: 'capacity -10%', 'p99 +20%'.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     help="Where result.json, report.html and the samples go; the default is results/MODEL.",
 )
+@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
+@click.option("--seed", type=click.IntRange(0, 2**31), default=0, help="Of the arrivals.")
 @click.option("--json", "as_json", is_flag=True, help="Print result.json instead of tables.")
 def compare(
     model: str,
     repository: Path,
     slo_p99_ms: float,
+    arms: tuple[ArmName, ...],
     rate_rps: float | None,
-    level_s: float,
+    per_day: float | None,
+    peak_factor: float,
+    cost_per_hour: float | None,
+    level_s: float | None,
+    time_budget_s: float | None,
+    thorough: bool,
+    soak_minutes: float | None,
+    baseline: Path | None,
+    fail_if: tuple[str, ...],
     out: Path | None,
+    resume: bool,
+    seed: int,
     as_json: bool,
 ) -> None:
     """Load-test MODEL as one ONNX Runtime session, on Triton without and with batching.
 
-    Takes about two minutes on two cores. Ends with a verdict: whether batching pays.
+    Takes about two and a half minutes on two cores. Ends with a verdict: whether batching pays.
     """
     from tritonkit.load import runner  # first: it prepares the standard library for gevent
 
@@ -75,25 +133,57 @@ def compare(
     from rich.console import Console
 
     from tritonkit.bench.compare import compare as run
+    from tritonkit.bench.demand import rate_of_a_day
+    from tritonkit.bench.regression import judge, parse_rule, read_result, require_same_question
     from tritonkit.bench.subject import Comparison
     from tritonkit.cli.outputs import publish
     from tritonkit.report.html import render_html
     from tritonkit.report.text import render_text
 
+    if rate_rps is not None and per_day is not None:
+        raise InputError("--rate-rps and --per-day are the same question; give one of them")
+    if per_day is not None:
+        rate_rps = rate_of_a_day(per_day, peak_factor)
+    if cost_per_hour is not None and rate_rps is None:
+        raise InputError("--cost-per-hour needs a rate to serve: --rate-rps or --per-day")
+    if bool(fail_if) != (baseline is not None):
+        raise InputError("--fail-if and --baseline go together: what is worse than what?")
+    rules = [parse_rule(text) for text in fail_if]
+    before = read_result(baseline) if baseline else None
+    if before is not None and baseline is not None:
+        require_same_question(before, baseline, model, slo_p99_ms)
     # Locust warns that all users start at once, which is what is wanted here.
     logging.getLogger("locust").setLevel(logging.ERROR)
     out = out or Path("results") / model
-    what = Comparison(repository, model, slo_p99_ms, rate_rps, level_s)
+    what = Comparison(
+        repository=repository,
+        model=model,
+        slo_p99_ms=slo_p99_ms,
+        rate_rps=rate_rps,
+        level_s=level_s or (10.0 if thorough else 2.5),
+        time_budget_s=time_budget_s or (240.0 if thorough else 30.0) * len(arms),
+        arms=arms,
+        soak_minutes=soak_minutes or 0.0,
+        cost_per_hour=cost_per_hour,
+        seed=seed,
+    )
     progress = Console(stderr=True)
-    with publish(out) as folder:
-        with progress.status(f"comparing {model}"):
+    minutes = (what.time_budget_s + 25 * len(arms)) / 60 + what.soak_minutes
+    with publish(out, resume=resume) as folder:
+        with progress.status(f"comparing {model}: about {minutes:.0f} minutes"):
             result = run(what, folder, lambda line: progress.print(line, highlight=False))
-        document = result.as_json()
-        text = json.dumps(document, indent=2, allow_nan=False)
+        document = json.loads(json.dumps(result.as_json(), allow_nan=False))
+        text = json.dumps(document, indent=2)
         (folder / "result.json").write_text(text + "\n", encoding="utf-8")
         (folder / "report.html").write_text(render_html(document), encoding="utf-8")
     if as_json:
         click.echo(text)
-        return
-    Console().print(render_text(document))
-    click.echo(f"\n{out / 'report.html'}")
+    else:
+        Console().print(render_text(document))
+        click.echo(f"\n{out / 'report.html'}")
+    if before is not None:
+        judged = judge(rules, document, before)
+        for found in judged:
+            click.echo(found.line, err=as_json)
+        if any(found.failed for found in judged):
+            raise CheckFailedError(f"worse than {baseline}")

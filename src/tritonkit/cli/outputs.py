@@ -10,34 +10,39 @@ from pathlib import Path
 
 import click
 
-from tritonkit.errors import InputError, TritonkitError
+from tritonkit.errors import CheckFailedError, InputError
 
 _MARK = "result.json"
+_MEASURED = "progress.jsonl"
 
 
 @contextmanager
-def publish(out: Path) -> Iterator[Path]:
+def publish(out: Path, *, resume: bool = False) -> Iterator[Path]:
     """A folder to fill, which becomes `out` when the block ends well.
 
-    An older result at `out` is replaced only then. After a foreseen failure nothing is left;
-    what an interrupted run measured stays in the `.partial` folder, and its place is said.
-    InputError if `out` holds anything but an older result.
+    An older result at `out` is replaced only then. What a run measured before it failed or was
+    interrupted stays in the `.partial` folder, from which `resume` goes on; after a failed check
+    nothing is left of it. InputError if `out` holds anything but an older result, or if there is
+    nothing to go on with.
     """
     out = out.resolve()  # `.` has no name to put `.partial` behind
     if out.exists() and any(out.iterdir()) and not (out / _MARK).is_file():
         raise InputError(f"{out} has files that are no earlier result; choose another --out")
     partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    if resume and not (partial / _MEASURED).is_file():
+        raise InputError(f"nothing to resume: no {partial / _MEASURED}; leave out --resume")
+    if not resume:
+        shutil.rmtree(partial, ignore_errors=True)
     made = [folder for folder in partial.parents if not folder.exists()]
-    partial.mkdir(parents=True)
+    partial.mkdir(parents=True, exist_ok=True)
     try:
         yield partial
-    except TritonkitError:
+    except CheckFailedError:
         _remove(partial, made)
         raise
     except BaseException:
         if any(partial.glob("samples/*")):
-            click.echo(f"what was measured so far is in {partial}", err=True)
+            click.echo(f"what was measured is in {partial}; --resume goes on with it", err=True)
         else:
             _remove(partial, made)
         raise

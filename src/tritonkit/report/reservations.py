@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,9 +15,12 @@ Level = Mapping[str, Any]
 def reservations(result: Mapping[str, Any]) -> tuple[str, ...]:
     """One sentence each; empty where there is nothing to hold against it."""
     found: list[str] = []
-    for arm in map(f.mapping, f.listed(result.get("arms"))):
+    slo_p99_ms = f.number(result.get("slo_p99_ms"))
+    arms = [f.mapping(arm) for arm in f.listed(result.get("arms"))]
+    for arm in arms:
         label = prose.arm_label(f.text(arm.get("name")))
-        found += [f"{label}: {text}." for text in _of_arm(arm)]
+        found += [f"{label}: {text}." for text in _of_arm(arm, slo_p99_ms)]
+    found += _few_requests([level for arm in arms for level in levels.ordered(arm)])
     how = f.mapping(result.get("method"))
     found += [f"Payloads: {w}" for w in f.listed(f.mapping(how.get("payloads")).get("warnings"))]
     return tuple(found + _of_method(how))
@@ -29,11 +33,12 @@ def shared_cpus(how: Mapping[str, Any]) -> list[int]:
     return sorted(generator & server)
 
 
-def _of_arm(arm: Mapping[str, Any]) -> list[str]:
+def _of_arm(arm: Mapping[str, Any], slo_p99_ms: float | None) -> list[str]:
     runs = levels.ordered(arm)
     excluded = [v for v in runs if levels.state(v) == "excluded"]
-    restless = [v for v in runs if levels.unsteady(v)]
-    few = [v for v in runs if v.get("p99_enough") is False]
+    # Beyond the budget latency is bound to grow; only within it that is why a level failed.
+    within = [v for v in runs if (f.number(v.get("p99_ms")) or 0.0) <= (slo_p99_ms or math.inf)]
+    restless = [v for v in within if levels.unsteady(v)]
     found = []
     if runs and "capacity_rps" in arm and arm["capacity_rps"] is None:
         found.append("the capacity is not known, because no level of its search counts")
@@ -47,15 +52,20 @@ def _of_arm(arm: Mapping[str, Any]) -> list[str]:
         because = restless[-1].get("unsteady_because")
         tail = f": {because} {_at(restless[-1], restless)}" if because else ""
         found.append(f"{_so_many(restless, runs)} not steady{tail}")
-    if few:
-        most = max(few, key=lambda v: f.number(v.get("p99_needs")) or 0.0)
-        needs, had = f.number(most.get("p99_needs")), f.number(most.get("requests"))
-        tail = "" if needs is None else f"; one had {f.count(had)} and needs {f.count(needs)}"
-        found.append(f"{_so_many(few, runs)} short of the requests that a p99 needs{tail}")
     ends = f.pair(arm.get("capacity_interval_rps"))
     if ends is not None and ends[1] is None and f.number(arm.get("capacity_rps")):
         found.append("the capacity may be higher, because nothing that was tried failed")
     return found
+
+
+def _few_requests(runs: Sequence[Level]) -> list[str]:
+    few = [v for v in runs if v.get("p99_enough") is False]
+    if not few:
+        return []
+    return [
+        f"{_so_many(few, runs)} short of the requests that a p99 of its own needs; capacities rest "
+        "on all levels together."
+    ]
 
 
 def _of_method(how: Mapping[str, Any]) -> list[str]:

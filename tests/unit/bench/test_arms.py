@@ -29,7 +29,7 @@ PACKAGED = ModelConfig(
 
 def test_order():
     """The arms go from the simplest to the most involved."""
-    assert ARMS == ("ort_baseline", "triton_unbatched", "triton_batched")
+    assert ARMS == ("ort_baseline", "ort_batcher", "triton_unbatched", "triton_batched")
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -44,11 +44,13 @@ def test_only_these_differ(arm):
 
 
 def test_scheduler():
-    """Only the batched arm has a scheduler, the packaged one."""
+    """Only the batching arms have a scheduler, the packaged one."""
+    batching = DynamicBatching(300, (4,))
     assert [arm_config(arm, PACKAGED, 1, 1).dynamic_batching for arm in ARMS] == [
         None,
+        batching,
         None,
-        DynamicBatching(300, (4,)),
+        batching,
     ]
 
 

@@ -19,4 +19,8 @@ def test_stateful(tmp_path):
     settings = Settings(8, Sequences(states={"h": "g"}))
     package_model(tmp_path / "m.onnx", "m", tmp_path / "repo", settings)
     with pytest.raises(InputError, match="model 'm' is stateful: its requests belong to sequences"):
-        prepare(Comparison(tmp_path / "repo", "m", slo_p99_ms=50, rate_rps=None, level_s=1))
+        prepare(
+            Comparison(
+                tmp_path / "repo", "m", slo_p99_ms=50, rate_rps=None, level_s=1, time_budget_s=9
+            )
+        )

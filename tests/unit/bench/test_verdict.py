@@ -2,18 +2,21 @@
 
 import pytest
 
-from tritonkit.bench.verdict import capacity, decide, holds_budget
-from tritonkit.stats.latency import LevelStats
+from tritonkit.bench.result import Demand
+from tritonkit.bench.verdict import decide
 
 NAMES = ("ort_baseline", "triton_unbatched", "triton_batched")
 
 
 @pytest.fixture
-def decided(arm):
-    """The verdict on three arms that sustain so many requests/s."""
-    return lambda *rps, slo=50.0: decide(
-        [arm(name, r) for name, r in zip(NAMES, rps, strict=True)], slo, None
-    )
+def decided(arm, ratios):
+    """The verdict on three arms that sustain so many requests/s, known within so much."""
+
+    def make(*rps, within=0.02, slo=50.0):
+        arms = [arm(name, r) for name, r in zip(NAMES, rps, strict=True)]
+        return decide(arms, ratios(arms, within), slo, None)
+
+    return make
 
 
 @pytest.mark.parametrize(
@@ -27,41 +30,70 @@ def decided(arm):
         ((100, 100, 120), "triton_batched"),
         ((100, 200, 240), "triton_batched"),
         ((200, 100, 240), "triton_batched"),
+        ((100, 110, 130), "triton_batched"),
         ((0, 0, 1), "triton_batched"),
         ((0, 1, 0), "triton_unbatched"),
         ((1, 0, 0), "ort_baseline"),
         ((0, 0, 0), "none"),
+        ((None, 100, 100), "triton_unbatched"),
+        ((100, None, 300), "triton_batched"),
+        ((None, None, None), "none"),
     ],
 )
 def test_choice(decided, rps, choice):
-    """An arm is chosen if nothing more involved sustains 1.2× of it or more."""
+    """Each arm in turn must clearly sustain 1.2× of what would be kept otherwise."""
     assert decided(*rps).choice == choice
 
 
+def test_interval_that_holds_one(decided):
+    """However good the ratio looks, an interval that holds 1 keeps the simplest arm."""
+    assert decided(100, 100, 180, within=0.5).choice == "ort_baseline"
+    assert decided(100, 100, 180, within=0.4).choice == "triton_batched"
+
+
+def test_no_difference(decided):
+    """If no pair differs the verdict says that there is no difference, and keeps the simplest."""
+    verdict = decided(100, 104, 110, within=0.2)
+    assert verdict.no_difference and verdict.choice == "ort_baseline"
+    assert verdict.because.startswith("No difference was found, so the simplest is kept: one ONNX")
+    assert not decided(100, 104, 130, within=0.2).no_difference
+
+
 def test_batched_sentence(decided):
-    """Where batching pays, the sentence says how much it sustains, and against what."""
+    """Where batching pays, the sentence says how much it sustains, against what, how surely."""
     assert decided(100, 200, 400).because == (
-        "Triton with dynamic batching sustains 400 requests/s within p99 50 ms, "
-        "4.0× one ONNX Runtime session (100) and 2.0× Triton without batching (200)."
+        "Triton with dynamic batching sustains 400 (360–440) requests/s within p99 50 ms, "
+        "4.00× (3.92–4.08) one ONNX Runtime session (100), "
+        "2.00× (1.96–2.04) Triton without batching (200)."
     )
 
 
 def test_baseline_sentence(decided):
     """Where it does not pay, the sentence says what each of the others reached."""
     assert decided(200, 100, 220).because == (
-        "Batching does not pay: one ONNX Runtime session sustains 200 requests/s within p99 50 ms; "
-        "Triton without batching reaches 100 (0.50×) and Triton with dynamic batching reaches 220 "
-        "(1.10×), less than the 1.2× that it must gain."
+        "Batching does not pay: one ONNX Runtime session sustains 200 (180–220) requests/s within "
+        "p99 50 ms; Triton without batching reaches 100, 0.50× (0.49–0.51) and Triton with dynamic "
+        "batching reaches 220, 1.10× (1.08–1.12): not the 1.2×, with an interval above 1, that it "
+        "must gain."
     )
 
 
 def test_unbatched_sentence(decided):
     """Where Triton pays but batching does not, the sentence says both."""
-    assert decided(100, 300, 310).because == (
-        "Batching does not pay: Triton without batching sustains 300 requests/s within p99 50 ms, "
-        "3.0× one ONNX Runtime session (100); Triton with dynamic batching reaches 310 (1.03×), "
-        "less than the 1.2× that it must gain."
-    )
+    because = decided(100, 300, 310).because
+    assert because.startswith("Batching does not pay: Triton without batching sustains 300 ")
+    assert "3.00× (2.94–3.06) one ONNX Runtime session (100)" in because
+    assert "Triton with dynamic batching reaches 310, 1.03× (1.01–1.05)" in because
+
+
+def test_batcher_of_ones_own(arm, ratios):
+    """A session with a batcher does batch: where it wins, nothing says that it does not pay."""
+    names = ("ort_baseline", "ort_batcher", "triton_batched")
+    arms = [arm(name, rps) for name, rps in zip(names, (100, 400, 420), strict=True)]
+    verdict = decide(arms, ratios(arms, 0.02), 50, None)
+    assert verdict.choice == "ort_batcher"
+    assert verdict.because.startswith("One ONNX Runtime session with an asyncio batcher")
+    assert verdict.settings["max_queue_delay_us"] == 500
 
 
 def test_arm_that_never_held(decided):
@@ -69,17 +101,32 @@ def test_arm_that_never_held(decided):
     assert "where one ONNX Runtime session never kept the budget" in decided(0, 200, 400).because
 
 
-def test_none_sentence(decided, arm, level):
+def test_arm_that_was_not_judged(decided):
+    """An arm at which the generator was always the limit is left out, and that is said."""
+    because = decided(100, None, 300).because
+    assert because.endswith("Triton without batching was not judged: the generator was the limit.")
+
+
+def test_none_was_judged(decided):
+    """If the generator was always the limit there is no verdict, and the remedy is named."""
+    assert decided(None, None, None).because == (
+        "No verdict: the load generator was the limit at every level; give it CPUs of its own, "
+        "or more time with --thorough."
+    )
+
+
+def test_none_sentence(decided):
     """If no arm keeps the budget, the lowest p99 that was seen is named."""
     assert decided(0, 0, 0).because == (
         "No arm keeps p99 within 50 ms at any load tried; the lowest p99 was 90.0 ms."
     )
 
 
-def test_no_answers(arm, level):
+def test_no_answers(arm, level, ratios):
     """If no request succeeded the sentence says so."""
-    dead = [arm(n, levels=[level("closed", 1, rps=0, p99=None, holds=False)]) for n in NAMES]
-    verdict = decide(dead, 50, None)
+    levels = [level("closed", 1, rps=0, p99=None, holds=False)]
+    dead = [arm(name, levels=levels) for name in NAMES]
+    verdict = decide(dead, ratios(dead), 50, None)
     assert verdict.choice == "none"
     assert verdict.because.endswith("at any load tried; no request succeeded.")
     assert verdict.settings is None
@@ -97,16 +144,21 @@ def test_settings(decided):
 
 
 @pytest.fixture
-def for_rate(arm, level):
-    """The verdict for 80 requests/s on three arms that have these p99 there; None: not held."""
+def for_rate(arm, level, ratios):
+    """The verdict for 80 requests/s on three arms that have these p99 there.
+
+    False: not held; None: the generator was the limit.
+    """
 
     def make(*p99s):
         arms = []
         for name, p99 in zip(NAMES, p99s, strict=True):
-            at_rate = level("open", 80, rps=79, p99=p99 or 700, holds=p99 is not None)
-            levels = [level("closed", 4, rps=60), level("open", 40, rps=40), at_rate]
-            arms.append(arm(name, levels=levels))
-        return decide(arms, 50, 80)
+            found = {"purpose": "rate", "p99": p99 or 700, "holds": bool(p99)}
+            at_rate = level("open", 80, generator_bound=p99 is None, **found)
+            holds = None if p99 is None else bool(p99)
+            demand = Demand(80, holds, None, None, None)
+            arms.append(arm(name, 60, levels=[level("closed", 4), at_rate], demand=demand))
+        return decide(arms, ratios(arms), 50, 80)
 
     return make
 
@@ -115,9 +167,11 @@ def for_rate(arm, level):
     ("p99s", "choice"),
     [
         ((10, 5, 1), "ort_baseline"),
-        ((None, 40, 1), "triton_unbatched"),
-        ((None, None, 30), "triton_batched"),
-        ((10, None, None), "ort_baseline"),
+        ((False, 40, 1), "triton_unbatched"),
+        ((False, False, 30), "triton_batched"),
+        ((10, False, False), "ort_baseline"),
+        ((None, 5, 1), "triton_unbatched"),
+        ((False, False, False), "none"),
         ((None, None, None), "none"),
     ],
 )
@@ -132,45 +186,23 @@ def test_sentence_for_rate(for_rate):
         "One ONNX Runtime session holds 80 requests/s at p99 12.3 ms, within the budget of 50 ms, "
         "and it is the simplest to run."
     )
-    assert for_rate(None, None, 30).because == (
+    assert for_rate(False, None, 30).because == (
         "Triton with dynamic batching holds 80 requests/s at p99 30.0 ms, within the budget of "
-        "50 ms; one ONNX Runtime session, Triton without batching did not."
+        "50 ms; one ONNX Runtime session did not; Triton without batching was not judged: the "
+        "generator was the limit."
     )
 
 
 def test_none_holds_the_rate(for_rate):
     """If no arm holds the rate, the most that was sustained is named with its arm."""
-    verdict = for_rate(None, None, None)
+    verdict = for_rate(False, False, False)
     assert verdict.because == (
         "No arm holds 80 requests/s within p99 50 ms; the most that was sustained is "
-        "60 requests/s, by one ONNX Runtime session."
+        "60 (54–66) requests/s, by one ONNX Runtime session."
     )
     assert verdict.settings is None
 
 
-def test_closed_level_is_no_rate(arm, level):
-    """A closed loop of as many users as the rate has requests says nothing about the rate."""
-    arms = [arm(name, levels=[level("closed", 80, rps=500)]) for name in NAMES]
-    assert decide(arms, 50, 80).choice == "none"
-
-
-def test_capacity(level):
-    """The capacity is the highest rate of a level that holds the budget; else 0."""
-    levels = [
-        level("closed", 1, rps=50),
-        level("open", 90, rps=88),
-        level("closed", 16, rps=300, holds=False),
-    ]
-    assert capacity(levels) == 88
-    assert capacity(levels[2:]) == 0
-    assert capacity([]) == 0
-
-
-@pytest.mark.parametrize(
-    ("p99", "errors", "holds"),
-    [(50.0, 0, True), (50.1, 0, False), (1.0, 1, False), (None, 0, False)],
-)
-def test_budget(p99, errors, holds):
-    """The budget holds if p99 is at most the budget and nothing failed."""
-    stats = LevelStats(9, errors, {}, 1.0, 9.0, p99, p99, p99, p99, None)
-    assert holds_budget(stats, 50) is holds
+def test_rate_that_the_generator_cannot_send(for_rate):
+    """If the generator was the limit at the rate for every arm, there is no verdict."""
+    assert for_rate(None, None, None).because.startswith("No verdict: the load generator")

@@ -16,7 +16,10 @@ HEAVY = {
     *("torch", "onnxruntime", "onnx", "locust", "gevent", "numpy", "tritonclient"),
     *("matplotlib", "jinja2", "rich", "starlette", "uvicorn"),
 }
-VERBS = (*("setup", "examples", "export", "check", "package", "lint", "serve", "compare", "infer"),)
+VERBS = (
+    *("setup", "examples", "export", "check", "package", "lint", "serve", "infer", "load"),
+    *("doctor", "compare"),
+)
 
 RELU = "(float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }"
 FIXED = "(float[1,4] x) => (float[1,4] y) { y = Relu(x) }"

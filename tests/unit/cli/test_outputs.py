@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tritonkit.cli.outputs import publish
-from tritonkit.errors import CheckFailedError, InputError
+from tritonkit.errors import CheckFailedError, InputError, ServerError
 
 
 def fill(folder, text="new"):
@@ -102,7 +102,9 @@ def test_failed_check(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [OSError("disk"), KeyboardInterrupt(), SystemExit(143)])
+@pytest.mark.parametrize(
+    "error", [OSError("disk"), ServerError("it died"), KeyboardInterrupt(), SystemExit(143)]
+)
 def test_interrupted(tmp_path, capsys, error):
     """What an interrupted run measured stays, and its place is said on stderr."""
     with pytest.raises(type(error)), publish(tmp_path / "out") as folder:
@@ -110,8 +112,28 @@ def test_interrupted(tmp_path, capsys, error):
         raise error
     assert names(tmp_path) == ["out.partial"]
     output = capsys.readouterr()
-    assert output.err == f"what was measured so far is in {tmp_path / 'out.partial'}\n"
+    partial = tmp_path / "out.partial"
+    assert output.err == f"what was measured is in {partial}; --resume goes on with it\n"
     assert output.out == ""
+
+
+def test_resumed(tmp_path):
+    """What an interrupted run measured is there when it is gone on with, and in the result."""
+    with pytest.raises(KeyboardInterrupt), publish(tmp_path / "out") as folder:
+        fill(folder, "old")
+        (folder / "progress.jsonl").write_text("one level")
+        raise KeyboardInterrupt
+    with publish(tmp_path / "out", resume=True) as folder:
+        assert (folder / "progress.jsonl").read_text() == "one level"
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["progress.jsonl", "result.json", "samples"]
+
+
+def test_nothing_to_resume(tmp_path):
+    """Where nothing was interrupted there is nothing to go on with, and no folder is made."""
+    with pytest.raises(InputError, match="nothing to resume"), publish(tmp_path / "o", resume=True):
+        pass
+    assert names(tmp_path) == []
 
 
 def test_after_an_interruption(tmp_path):

@@ -1,0 +1,288 @@
+"""tritonkit load: one level of load on any live server, and its record."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tritonkit.cli.address import address_of
+from tritonkit.cli.lines import print_line
+from tritonkit.cli.numbers import ABOVE_0
+from tritonkit.errors import InputError
+
+if TYPE_CHECKING:
+    from tritonkit.client.spec import ModelSpec
+    from tritonkit.load.level import LevelRecord, Measured
+    from tritonkit.load.requests import RequestMix
+    from tritonkit.load.runner import Level
+
+MOST_S = 86_400
+
+
+@click.command()
+@click.argument("url")
+@click.argument("model")
+@click.option("--rate-rps", type=ABOVE_0, help="Open loop: so many requests a second.")
+@click.option(
+    "--arrivals",
+    metavar="PATTERN",
+    help="How they arrive: poisson (the default), constant, bursts[:ON_S,OFF_S], "
+    "steps:RATExSECONDS,…, ramp:FROM-TO, or a trace FILE.jsonl.",
+)
+@click.option(
+    "--users",
+    type=click.IntRange(1, 4096),
+    help="Closed loop: each sends its next request when it has the answer to the last.",
+)
+@click.option(
+    "--duration-s",
+    type=click.FloatRange(0, MOST_S, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="All of it; what the server needs to warm up is found afterwards, and left out.",
+)
+@click.option("--protocol", type=click.Choice(["grpc", "http"]), help="Where URL has no scheme.")
+@click.option(
+    "--payloads",
+    type=click.Path(path_type=Path),
+    help="Real inputs: a file or folder of .npy, .npz, .json, .raw. The default is random values.",
+)
+@click.option("--rows", metavar="SHARES", help="Rows of a request: 8, or 1:0.8,8:0.2.")
+@click.option("--lengths", metavar="SHARES", help="Sizes of dynamic dimensions of random values.")
+@click.option(
+    "--distinct",
+    type=click.IntRange(1, 10**6),
+    help="So many different requests, which then repeat: what a response cache sees.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**31), default=0, help="Of arrivals and values.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Of the generator; they share the load.",
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 4096),
+    default=128,
+    show_default=True,
+    help="The most that an open loop has in flight.",
+)
+@click.option("--shared-memory", is_flag=True, help="For a server on this machine.")
+@click.option("--streaming", is_flag=True, help="For a decoupled model, over gRPC.")
+@click.option("--timeout-s", type=ABOVE_0, default=30.0, show_default=True, help="Of a request.")
+@click.option("--slo-p99-ms", type=ABOVE_0, help="Exit with 1 if it is not held.")
+@click.option(
+    "--samples",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where every request goes, such as samples.csv.gz.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+def load(
+    url: str,
+    model: str,
+    rate_rps: float | None,
+    arrivals: str | None,
+    users: int | None,
+    duration_s: float,
+    protocol: str | None,
+    payloads: Path | None,
+    rows: str | None,
+    lengths: str | None,
+    distinct: int | None,
+    seed: int,
+    processes: int,
+    connections: int,
+    shared_memory: bool,
+    streaming: bool,
+    timeout_s: float,
+    slo_p99_ms: float | None,
+    samples: Path | None,
+    as_json: bool,
+) -> None:
+    """Load MODEL on the server at URL with one level, and say what it showed.
+
+    With --rate-rps requests leave when they are due, whether or not earlier ones have been
+    answered, and latency counts from then. With --users so many are always in flight.
+
+    \b
+    Examples:
+      tritonkit load localhost:8001 ranker --rate-rps 500
+      tritonkit load http://localhost:8000 ranker --users 16 --payloads real/ --json
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from tritonkit.client.client import Client
+    from tritonkit.client.retry import NO_RETRIES
+    from tritonkit.load import runner  # first: it prepares the standard library for gevent
+    from tritonkit.load.level import LevelCut, measure_level
+    from tritonkit.load.requests import make_requests
+    from tritonkit.load.shares import parse_shares
+
+    # Locust warns that all users start at once, which is what is wanted here.
+    logging.getLogger("locust").setLevel(logging.ERROR)
+    level = _level(runner.Level, rate_rps, arrivals, users, duration_s, seed)
+    address = address_of(url, protocol)
+    if samples is not None and not samples.parent.is_dir():
+        raise InputError(f"--samples {samples}: there is no folder {samples.parent}; make it first")
+    with Client(address, timeout_s=timeout_s, retries=NO_RETRIES, shared_memory=False) as client:
+        spec = client.spec(model)
+        requests, mix = make_requests(
+            spec,
+            payloads,
+            **({"rows": parse_shares(rows, "--rows")} if rows else {}),
+            lengths=parse_shares(lengths, "--lengths") if lengths else None,
+            distinct=distinct,
+            seed=seed,
+        )
+        for warning in mix.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        interrupted = None
+        try:
+            measured = measure_level(
+                address,
+                client,
+                model,
+                requests,
+                level,
+                slo_p99_ms=slo_p99_ms,
+                timeout_s=timeout_s,
+                connections=connections,
+                streaming=streaming,
+                shared_memory=shared_memory,
+                processes=processes,
+            )
+        except LevelCut as cut:  # what was measured until then is told all the same
+            measured, interrupted = cut.measured, cut.reason
+    _tell(address, spec, measured, mix, samples, as_json)
+    if interrupted is not None:
+        raise interrupted
+    if measured.record.holds_slo is False:
+        sys.exit(1)
+
+
+def _level(
+    make: type[Level],
+    rate_rps: float | None,
+    arrivals: str | None,
+    users: int | None,
+    duration_s: float,
+    seed: int,
+) -> Level:
+    """The level that was asked for. InputError if it is none, or two."""
+    from tritonkit.load.arrivals import parse_arrivals
+
+    if users is not None:
+        if rate_rps is not None or arrivals is not None:
+            raise InputError(
+                "--users is a closed loop, --rate-rps and --arrivals an open one; give one"
+            )
+        return make("closed", users, duration_s, seed)
+    pattern = parse_arrivals(arrivals or "poisson")
+    if pattern.own_rate and rate_rps is not None:
+        raise InputError(f"{pattern.name} brings its own rates; leave out --rate-rps")
+    if not pattern.own_rate and rate_rps is None:
+        raise InputError("how much load? give --rate-rps R (open loop) or --users N (closed loop)")
+    duration_s = min(duration_s, pattern.length_s)
+    if duration_s <= 0:
+        raise InputError(f"{pattern.name} ends as it begins; give one that lasts")
+    return make("open", pattern.mean_rps(rate_rps or 0.0, duration_s), duration_s, seed, pattern)
+
+
+def _tell(
+    address: str,
+    spec: ModelSpec,
+    measured: Measured,
+    mix: RequestMix,
+    samples: Path | None,
+    as_json: bool,
+) -> None:
+    from dataclasses import replace
+
+    from tritonkit.samples import write_samples
+
+    record = measured.record
+    if samples is not None:
+        write_samples(samples, measured.samples)
+        record = replace(record, samples=str(samples))
+    if as_json:
+        document = {**record.as_json(), "model": spec.label, "payloads": asdict(mix)}
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
+        return
+    click.echo(f"{spec.label} at {address}: {_offered(record)}")
+    for name, text in _lines(record, mix):
+        print_line(name, text)
+
+
+def _offered(record: LevelRecord) -> str:
+    if record.mode == "closed":
+        return f"{record.offered:g} user{'' if record.offered == 1 else 's'}"
+    return f"{record.offered:,.4g} requests/s, {record.arrivals}"
+
+
+def _lines(record: LevelRecord, mix: RequestMix) -> list[tuple[str, str]]:
+    """The record for people: a name and a text each."""
+    errors = ", ".join(f"{n:,} {kind}" for kind, n in record.error_kinds.items())
+    lines = [
+        ("payloads", str(mix)),
+        ("requests", f"{record.requests:,}, errors {record.errors:,}{_in(errors)}"),
+        ("rate", f"{record.achieved_rps:,.1f} answers/s over {record.duration_s:.1f} s"),
+        ("latency", _latency(record)),
+    ]
+    if record.service_p99_ms is not None and record.mode == "open":
+        lines.append(
+            ("from send", f"p50 {_ms(record.service_p50_ms)}, p99 {_ms(record.service_p99_ms)} ms")
+        )
+    if record.time_split is not None:
+        split = record.time_split
+        parts = ("client", "wire", "queue", "input", "compute", "output")
+        text = ", ".join(f"{part} {_ms(getattr(split, f'{part}_ms'))}" for part in parts)
+        lines.append(("mean time", f"{_ms(split.total_ms)} ms = {text}"))
+        if split.remark:
+            lines.append(("", split.remark))
+    if record.mean_batch is not None:
+        lines.append(("batches", f"{record.mean_batch:.1f} rows a run"))
+    lines.append(("warm-up", f"{record.warmup_s:.1f} s left out"))
+    if not record.p99_enough:
+        lines.append(("p99", f"rests on too little: it takes {record.p99_needs:,} answers"))
+    if not record.steady:
+        lines.append(("unsteady", record.unsteady_because))
+    lines.append(("generator", _generator(record)))
+    if record.holds_slo is not None:
+        lines.append(("budget", "held" if record.holds_slo else "not held"))
+    return lines
+
+
+def _latency(record: LevelRecord) -> str:
+    if record.p99_ms is None:
+        return "nothing was answered"
+    interval = ""
+    if record.p99_interval_ms is not None:
+        low, high = record.p99_interval_ms
+        interval = f" ({_ms(low)}–{_ms(high)})"
+    return (
+        f"p50 {_ms(record.p50_ms)}, p90 {_ms(record.p90_ms)}, p99 {_ms(record.p99_ms)}{interval}, "
+        f"max {_ms(record.max_ms)} ms"
+    )
+
+
+def _generator(record: LevelRecord) -> str:
+    text = f"{record.generator_cpu:.0%} of a core"
+    if record.lateness_p99_ms is not None:
+        text = f"sent {_ms(record.lateness_p99_ms)} ms late at p99 ({record.late:,} late), {text}"
+    return f"{text}: IT WAS THE LIMIT" if record.generator_bound else text
+
+
+def _ms(value: Any) -> str:
+    return "-" if value is None else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def _in(text: str) -> str:
+    return f" ({text})" if text else ""

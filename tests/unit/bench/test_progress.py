@@ -1,0 +1,110 @@
+"""What was measured is on disk after every step, and is gone on with or refused."""
+
+import json
+
+import pytest
+
+from tritonkit.bench.progress import Progress, Step
+from tritonkit.bench.result import Ceiling, CeilingPoint, TuningRun
+from tritonkit.errors import InputError
+from tritonkit.stats.scrape import ServerCounters
+
+QUESTION = {"model": "m", "slo_p99_ms": 50.0, "cpus": (0, 1)}
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Where progress is kept."""
+    return tmp_path / "progress.jsonl"
+
+
+@pytest.fixture
+def step(level):
+    """A step of one arm in a round."""
+
+    def make(arm="ort_baseline", round=1):
+        counters = ServerCounters(requests=3, inferences=6, executions=2, batches={2: 1, 4: 1})
+        return Step(
+            arm, level("open", 100.5, round=round, p50_interval_ms=[1.0, 2.0]), counters, 2.5
+        )
+
+    return make
+
+
+def test_all_comes_back(file, step):
+    """The ceiling, the tuning, and every step are as they were."""
+    first = Progress(file, QUESTION)
+    ceiling = Ceiling(1.0, 2.0, 8, 1, 2, (CeilingPoint(1, 2, 8, 2.0),))
+    runs = (TuningRun(1, 2, 30.0, None, True),)
+    first.keep_ceiling(ceiling)
+    first.keep_tuning("ort_baseline", runs)
+    steps = [step(), step("triton_batched"), step(round=2)]
+    for each in steps:
+        first.keep_step(each)
+    again = Progress(file, QUESTION)
+    assert (again.ceiling, again.tuning, again.steps) == (ceiling, {"ort_baseline": runs}, steps)
+    assert again.levels("ort_baseline") == [steps[0].level, steps[2].level]
+    assert again.spent_s == 7.5
+
+
+def test_counters_add_up(file, step):
+    """What an arm's servers counted is the sum over its levels, across a resumption too."""
+    Progress(file, QUESTION).keep_step(step())
+    again = Progress(file, QUESTION)
+    again.keep_step(step(round=2))
+    found = again.counters("ort_baseline")
+    assert (found.requests, found.inferences, found.executions) == (6, 12, 4)
+    assert found.batches == {2: 2, 4: 2}
+
+
+def test_resumptions_are_counted(file):
+    """Each time that it is gone on with counts."""
+    assert [Progress(file, QUESTION).resumed for _ in range(3)] == [0, 1, 2]
+
+
+def test_a_line_that_was_cut_off(file, step):
+    """A crash in the middle of a line costs that line, and nothing else, now or later."""
+    first = Progress(file, QUESTION)
+    first.keep_step(step())
+    first.keep_step(step(round=2))
+    file.write_bytes(file.read_bytes()[:-40])
+    again = Progress(file, QUESTION)
+    assert again.steps == [step()]
+    again.keep_step(step(round=3))
+    assert Progress(file, QUESTION).steps == [step(), step(round=3)]
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({**QUESTION, "slo_p99_ms": 20.0}, "slo_p99_ms 50.0, this one has 20.0"),
+        ({k: v for k, v in QUESTION.items() if k != "cpus"}, "cpus [0, 1], this one has None"),
+    ],
+)
+def test_another_question(file, other, words):
+    """Measurements of another question are refused, with what is different."""
+    Progress(file, QUESTION)
+    with pytest.raises(InputError, match="leave out --resume") as refused:
+        Progress(file, other)
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "\n", "nonsense\n", "[1]\n", '{"what": "question"}\n', '{"what": "step", "value": 1}\n'],
+)
+def test_a_file_that_is_no_progress(file, text):
+    """A damaged file is refused in one line."""
+    file.write_text(text)
+    with pytest.raises(InputError) as refused:
+        Progress(file, QUESTION)
+    assert "\n" not in str(refused.value)
+
+
+def test_one_line_a_step(file, step):
+    """Each step is one line of plain JSON."""
+    progress = Progress(file, QUESTION)
+    progress.keep_step(step())
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["what"] for line in lines] == ["question", "step"]
+    assert lines[1]["value"]["level"]["offered"] == 100.5
