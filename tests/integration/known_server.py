@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import grpc
@@ -147,8 +146,8 @@ class DrawnServer(KnownServer):
         if head.startswith("GET"):
             writer.write(_http(self._said_of(path.removeprefix("/v2/models/m"))))
             return await writer.drain()
-        length = head.lower().partition("content-length: ")[2].split("\r\n")[0]
-        await reader.readexactly(int(length))
+        length = re.search(r"\r\ncontent-length: (\d+)", head, re.IGNORECASE)
+        await reader.readexactly(int(length[1]))
         began = self._loop.time()
         if self._started is None:
             self._started = began
@@ -225,30 +224,36 @@ class DrawnGrpcServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.requests = 0
         self.took = []
         self._fates = iter(fates)
-        self._lock = threading.Lock()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
 
     def __enter__(self):
-        self._server = grpc.server(ThreadPoolExecutor(512, initializer=go_ahead))
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
-        starter = threading.Thread(target=lambda: (go_ahead(), self._server.start()))
-        starter.start()
-        starter.join()
+        self._loop.call_soon(go_ahead)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
         return self
 
     def __exit__(self, *exc):
-        self._server.stop(0).wait()
+        asyncio.run_coroutine_threadsafe(self._server.stop(0), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
-    def ServerLive(self, request, context):
+    async def _start(self):
+        self._server = grpc.aio.server()
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        await self._server.start()
+
+    async def ServerLive(self, request, context):
         return service_pb2.ServerLiveResponse(live=True)
 
-    def ModelInfer(self, request, context):
-        began = time.perf_counter()
-        with self._lock:
-            self.requests += 1
-            service_s, error = next(self._fates)
-        time.sleep(service_s)
-        self.took.append((request.model_name, time.perf_counter() - began, error))
+    async def ModelInfer(self, request, context):
+        began = self._loop.time()
+        self.requests += 1
+        service_s, error = next(self._fates)
+        await asyncio.sleep(service_s)
+        self.took.append((request.model_name, self._loop.time() - began, error))
         if error:
-            context.abort(self.CODES[error], error)
+            await context.abort(self.CODES[error], error)
         return service_pb2.ModelInferResponse(model_name=request.model_name)

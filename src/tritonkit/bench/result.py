@@ -108,9 +108,10 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class ArmRatio:
-    """The capacity of one arm as a multiple of another's, with its 95 % bootstrap interval.
+    """The capacity of one arm as a multiple of another's, with its 95 % interval.
 
-    differs: the interval does not hold 1. The numbers are None where an arm has no capacity.
+    differs: the interval does not hold 1. ratio is None where there is no such number, because one
+    sustains nothing, or nothing that was tried failed; high is None where there is no upper end.
     """
 
     arm: ArmName

@@ -91,8 +91,9 @@ def _of(ratios: Sequence[ArmRatio], one: ArmResult, other: ArmResult) -> ArmRati
 
 def _clearly_beats(ratios: Sequence[ArmRatio], more: ArmResult, simpler: ArmResult) -> bool:
     found = _of(ratios, more, simpler)
-    if found.ratio is None:  # one of the two sustains nothing
-        return bool(more.capacity_rps) and not simpler.capacity_rps
+    if found.ratio is None:  # the simpler one sustains nothing, or there is no upper end
+        nothing = bool(more.capacity_rps) and not simpler.capacity_rps
+        return nothing or (found.low or 0.0) >= MUST_GAIN
     return found.ratio >= MUST_GAIN and found.differs
 
 
@@ -150,7 +151,7 @@ def _versus_chosen(ratios: Sequence[ArmRatio], chosen: ArmResult, more: ArmResul
 
 def _ratio(found: ArmRatio) -> str:
     if found.ratio is None:
-        return ""
+        return f"at least {found.low:.2f}×" if found.low else ""
     if found.low is None or found.high is None:
         return f"{found.ratio:.2f}×"
     return f"{found.ratio:.2f}× ({found.low:.2f}–{found.high:.2f})"

@@ -66,9 +66,9 @@ def method(how: Mapping[str, Any], machine: Mapping[str, Any], needed_rps: float
         ("Capacity", _capacity(how)),
         (
             "Ratios",
-            "The ratio of two arms gets its interval from a bootstrap over rounds: whole rounds "
-            "are drawn, for both arms together, so that what a round did to both cancels out. "
-            "Where the interval holds 1, the arms are said not to differ.",
+            "The interval of a ratio comes from the levels of both arms together, round by round: "
+            "how fast the machine was in a round is an unknown that both have in common, so what "
+            "a round did to both cancels out. Where the interval holds 1, no difference was found.",
         ),
         (
             "Not counted",
