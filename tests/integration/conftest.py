@@ -131,15 +131,17 @@ class Running:
         return self.process.wait(30)
 
 
-@pytest.fixture
-def start_kit(tmp_path: Path) -> Callable[..., AbstractContextManager[Running]]:
+@pytest.fixture(scope="session")
+def start_kit(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., AbstractContextManager[Running]]:
     """Start `tritonkit ARGUMENTS` and kill what is left of it in the end."""
 
     @contextmanager
     def starting(*arguments: object, cwd: Path = ROOT) -> Iterator[Running]:
-        tmp = tmp_path / "tmp"
-        tmp.mkdir(exist_ok=True)
-        output, errors = tmp_path / "output", tmp_path / "errors"
+        work = tmp_path_factory.mktemp("kit")
+        tmp, output, errors = work / "tmp", work / "output", work / "errors"
+        tmp.mkdir()
         with output.open("w") as out, errors.open("w") as err:
             process = subprocess.Popen(
                 [*KIT, *map(str, arguments)],

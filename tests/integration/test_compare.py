@@ -28,7 +28,7 @@ from tritonkit.samples import read_samples
 WIDTHS = (256, 1024, 1024, 1)
 MAX_BATCH = 8
 ARMS = ["ort_baseline", "ort_batcher", "triton_unbatched", "triton_batched"]
-SHORT = ("--level-s", "0.5", "--time-budget-s", "30")
+SHORT = ("--level-s", "0.5", "--time-budget-s", "20")
 COMMAND = (sys.executable, "-m", "tritonkit.cli", "compare", "mlp", "--json", *SHORT)
 
 
@@ -305,14 +305,39 @@ def contents(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_interrupted_and_gone_on_with(compared, again, start_kit, wait_for):
-    """Ctrl-C ends every server, and keeps what was measured, and the old result; --resume goes on
-    with it.
-    """
-    out, arguments = again
+@dataclass(frozen=True)
+class GoneOn:
+    """A run that was interrupted, refused, and gone on with, against a baseline out of reach."""
+
+    out: Path
+    kept: dict[Path, bytes]
+    refused: tuple[int, str]
+    status: int
+    said: str
+    complained: str
+
+
+@pytest.fixture(scope="module")
+def far_better(compared, tmp_path_factory):
+    """A result of the same model, in which every arm sustains far more."""
+    before = compared.result
+    before["slo_p99_ms"] = 50.0
+    for arm in before["arms"]:
+        arm |= {"capacity_rps": 1e6, "capacity_interval_rps": [0.9e6, 1.1e6]}
+    path = tmp_path_factory.mktemp("before") / "old.json"
+    path.write_text(json.dumps(before))
+    return path
+
+
+@pytest.fixture(scope="module")
+def gone_on(compared, far_better, start_kit, wait_for, tmp_path_factory):
+    """Ctrl-C in the middle of a comparison, which is checked at once, and then --resume."""
+    out = tmp_path_factory.mktemp("again") / "mlp"
+    shutil.copytree(compared.out, out)
+    arguments = ("compare", "mlp", *SHORT, "--out", out, "--repository", compared.repository)
     before = contents(out)
     partial = out.with_name("mlp.partial")
-    with start_kit(*arguments, "--repository", compared.repository) as kit:
+    with start_kit(*arguments) as kit:
         wait_for(
             lambda: kit.process.poll() is not None or len(list(partial.glob("samples/*.gz"))) > 1
         )
@@ -327,27 +352,52 @@ def test_interrupted_and_gone_on_with(compared, again, start_kit, wait_for):
         assert not [p for p in family if running(p)]
         assert not list(kit.tmp.glob("tritonkit-*"))
         assert not list(Path("/dev/shm").glob(f"tritonkit-{kit.process.pid}-*"))
-    for file in partial.glob("samples/*"):
-        assert read_samples(file)
     assert not (partial / "result.json").exists()
     assert contents(out) == before
-
     kept = {name: data for name, data in contents(partial).items() if name.suffix == ".gz"}
-    options = ("--repository", compared.repository)
-    with start_kit(*arguments, *options, "--slo-p99-ms", "20", "--resume") as kit:
-        assert kit.process.wait(60) == 2
-        assert "slo_p99_ms 50.0, this one has 20.0; leave out --resume" in kit.complained()
-    with start_kit(*arguments, *options, "--resume") as kit:
-        assert kit.process.wait(120) == 0, kit.complained()
-        assert "best with" not in kit.complained()
-    assert kept.items() <= contents(out).items()
-    result = json.loads((out / "result.json").read_text())
+    with start_kit(*arguments, "--slo-p99-ms", "20", "--resume") as kit:
+        refused = kit.process.wait(60), kit.complained()
+    rules = ("--baseline", far_better, "--fail-if", "triton_batched.capacity -10%")
+    with start_kit(*arguments, *rules, "--resume") as kit:
+        status = kit.process.wait(150)
+        return GoneOn(out, kept, refused, status, kit.said(), kit.complained())
+
+
+def test_interrupted(gone_on):
+    """Ctrl-C ends every server, and keeps each request that was measured, and the older result."""
+    assert len(gone_on.kept) > 1
+    for name in gone_on.kept:
+        assert read_samples(gone_on.out / name)
+
+
+def test_not_gone_on_with(gone_on):
+    """What was measured for another budget is not gone on with, and that is said in a line."""
+    status, complained = gone_on.refused
+    assert status == 2
+    assert "slo_p99_ms 50.0, this one has 20.0; leave out --resume" in complained
+
+
+def test_gone_on_with(gone_on):
+    """What was measured before is in the result as it was, and nothing of it is measured again."""
+    assert gone_on.kept.items() <= contents(gone_on.out).items()
+    assert "best with" not in gone_on.complained
+    result = json.loads((gone_on.out / "result.json").read_text())
     named = {level["samples"] for arm in result["arms"] for level in arm["levels"]}
-    assert {str(name) for name in kept} < named
-    assert result["method"]["resumed"] == 2 and not partial.exists()
+    assert {str(name) for name in gone_on.kept} < named
+    assert result["method"]["resumed"] == 1
+    assert not gone_on.out.with_name("mlp.partial").exists()
     for arm in result["arms"]:
-        sent = sum(len(read_samples(out / level["samples"])) for level in arm["levels"])
+        sent = sum(len(read_samples(gone_on.out / level["samples"])) for level in arm["levels"])
         assert arm["certificate"]["requests"] == sent
+
+
+def test_gate(gone_on, far_better):
+    """A result that is far worse than an earlier one ends with exit code 1, after it is written."""
+    assert gone_on.status == 1
+    assert gone_on.complained.splitlines()[-1] == f"error: worse than {far_better}"
+    gone = r"^triton_batched capacity -9\d\.\d% .*: beyond -10%$"
+    assert re.search(gone, gone_on.said, re.M)
+    assert (gone_on.out / "report.html").exists()
 
 
 def running(process):
@@ -382,24 +432,6 @@ def test_nothing_to_resume(compared, start_kit, tmp_path):
         (line,) = kit.complained().splitlines()
         assert "nothing to resume" in line
     assert not list(tmp_path.glob("new*"))
-
-
-def test_gate(compared, start_kit, tmp_path):
-    """A result that is far worse than an earlier one ends with exit code 1, after it is written."""
-    before = compared.result
-    for arm in before["arms"]:
-        arm["capacity_rps"] = 1e6
-        arm["capacity_interval_rps"] = [0.9e6, 1.1e6]
-    (tmp_path / "old.json").write_text(json.dumps(before))
-    out = tmp_path / "results" / "mlp"
-    options = ("--level-s", "0.5", "--time-budget-s", "5", "--slo-p99-ms", "30")
-    options += ("--arms", "ort_baseline,ort_batcher", "--repository", compared.repository)
-    rules = ("--baseline", tmp_path / "old.json", "--fail-if", "ort_batcher.capacity -10%")
-    with start_kit("compare", "mlp", *options, *rules, "--out", out) as kit:
-        assert kit.process.wait(120) == 1, kit.complained()
-        assert kit.complained().splitlines()[-1] == f"error: worse than {tmp_path / 'old.json'}"
-        assert re.search(r"^ort_batcher capacity -9\d\.\d% .*: beyond -10%$", kit.said(), re.M)
-    assert (out / "result.json").exists() and (out / "report.html").exists()
 
 
 def test_unknown_model(compared, start_kit, tmp_path):
