@@ -209,16 +209,15 @@ METADATA = {
 CONFIG = {"name": "m", "max_batch_size": 8}
 INFERRED = {"model_name": "m", "outputs": [_tensor("y", shape=[1, 4], data=[0.0] * 4)]}
 STATUSES = {"failed": "500 Sorry", "unavailable": "503 Busy", "invalid": "400 No"}
+CODES = {
+    "failed": grpc.StatusCode.INTERNAL,
+    "unavailable": grpc.StatusCode.UNAVAILABLE,
+    "invalid": grpc.StatusCode.INVALID_ARGUMENT,
+}
 
 
 class DrawnGrpcServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     """The same over gRPC, for requests alone; no connection is dropped."""
-
-    CODES = {
-        "failed": grpc.StatusCode.INTERNAL,
-        "unavailable": grpc.StatusCode.UNAVAILABLE,
-        "invalid": grpc.StatusCode.INVALID_ARGUMENT,
-    }
 
     def __init__(self, fates):
         self.requests = 0
@@ -255,5 +254,5 @@ class DrawnGrpcServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         await asyncio.sleep(service_s)
         self.took.append((request.model_name, self._loop.time() - began, error))
         if error:
-            await context.abort(self.CODES[error], error)
+            await context.abort(CODES[error], error)
         return service_pb2.ModelInferResponse(model_name=request.model_name)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +15,13 @@ import click
 
 from tritonkit.cli.address import address_of
 from tritonkit.cli.lines import print_line
-from tritonkit.cli.numbers import ABOVE_0
+from tritonkit.cli.numbers import ABOVE_0, Finite
 from tritonkit.errors import InputError
 
 if TYPE_CHECKING:
     from tritonkit.client.spec import ModelSpec
     from tritonkit.load.level import LevelRecord, Measured
     from tritonkit.load.requests import RequestMix
-    from tritonkit.load.runner import Level
 
 MOST_S = 86_400
 
@@ -43,7 +43,7 @@ MOST_S = 86_400
 )
 @click.option(
     "--duration-s",
-    type=click.FloatRange(0, MOST_S, min_open=True),
+    type=Finite(0, MOST_S, min_open=True),
     default=10.0,
     show_default=True,
     help="All of it; what the server needs to warm up is found afterwards, and left out.",
@@ -119,19 +119,28 @@ def load(
       tritonkit load http://localhost:8000 ranker --users 16 --payloads real/ --json
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # A process that gevent forks closes the files of the threads that gRPC restarts in it.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    from tritonkit.client.address import parse_address
+
+    # Without a scheme it is gRPC for clients, and HTTP for Locust.
+    address = str(parse_address(address_of(url, protocol)))
+    asked = _level(rate_rps, arrivals, users, duration_s)
+    if samples is not None and not samples.parent.is_dir():
+        raise InputError(f"--samples {samples}: there is no folder {samples.parent}; make it first")
+
+    from tritonkit.load import runner  # first: it prepares the standard library for gevent
+
+    # isort: split
     from tritonkit.client.client import Client
     from tritonkit.client.retry import NO_RETRIES
-    from tritonkit.load import runner  # first: it prepares the standard library for gevent
     from tritonkit.load.level import LevelCut, measure_level
     from tritonkit.load.requests import make_requests
     from tritonkit.load.shares import parse_shares
 
     # Locust warns that all users start at once, which is what is wanted here.
     logging.getLogger("locust").setLevel(logging.ERROR)
-    level = _level(runner.Level, rate_rps, arrivals, users, duration_s, seed)
-    address = address_of(url, protocol)
-    if samples is not None and not samples.parent.is_dir():
-        raise InputError(f"--samples {samples}: there is no folder {samples.parent}; make it first")
+    level = runner.Level(**asked, seed=seed)
     with Client(address, timeout_s=timeout_s, retries=NO_RETRIES, shared_memory=False) as client:
         spec = client.spec(model)
         requests, mix = make_requests(
@@ -161,22 +170,19 @@ def load(
             )
         except LevelCut as cut:  # what was measured until then is told all the same
             measured, interrupted = cut.measured, cut.reason
-    _tell(address, spec, measured, mix, samples, as_json)
+    if measured.samples or interrupted is None:
+        _tell(address, spec, measured, mix, slo_p99_ms, samples, as_json)
     if interrupted is not None:
         raise interrupted
-    if measured.record.holds_slo is False:
+    record = measured.record
+    if slo_p99_ms is not None and not (record.holds_slo and not record.generator_bound):
         sys.exit(1)
 
 
 def _level(
-    make: type[Level],
-    rate_rps: float | None,
-    arrivals: str | None,
-    users: int | None,
-    duration_s: float,
-    seed: int,
-) -> Level:
-    """The level that was asked for. InputError if it is none, or two."""
+    rate_rps: float | None, arrivals: str | None, users: int | None, duration_s: float
+) -> dict[str, Any]:
+    """The level that was asked for, but for its seed. InputError if it is none, or two."""
     from tritonkit.load.arrivals import parse_arrivals
 
     if users is not None:
@@ -184,7 +190,7 @@ def _level(
             raise InputError(
                 "--users is a closed loop, --rate-rps and --arrivals an open one; give one"
             )
-        return make("closed", users, duration_s, seed)
+        return {"mode": "closed", "offered": users, "duration_s": duration_s}
     pattern = parse_arrivals(arrivals or "poisson")
     if pattern.own_rate and rate_rps is not None:
         raise InputError(f"{pattern.name} brings its own rates; leave out --rate-rps")
@@ -193,7 +199,8 @@ def _level(
     duration_s = min(duration_s, pattern.length_s)
     if duration_s <= 0:
         raise InputError(f"{pattern.name} ends as it begins; give one that lasts")
-    return make("open", pattern.mean_rps(rate_rps or 0.0, duration_s), duration_s, seed, pattern)
+    mean_rps = pattern.mean_rps(rate_rps or 0.0, duration_s)
+    return {"mode": "open", "offered": mean_rps, "duration_s": duration_s, "arrivals": pattern}
 
 
 def _tell(
@@ -201,6 +208,7 @@ def _tell(
     spec: ModelSpec,
     measured: Measured,
     mix: RequestMix,
+    slo_p99_ms: float | None,
     samples: Path | None,
     as_json: bool,
 ) -> None:
@@ -217,7 +225,7 @@ def _tell(
         click.echo(json.dumps(document, indent=2, allow_nan=False))
         return
     click.echo(f"{spec.label} at {address}: {_offered(record)}")
-    for name, text in _lines(record, mix):
+    for name, text in _lines(record, mix, slo_p99_ms):
         print_line(name, text)
 
 
@@ -227,37 +235,39 @@ def _offered(record: LevelRecord) -> str:
     return f"{record.offered:,.4g} requests/s, {record.arrivals}"
 
 
-def _lines(record: LevelRecord, mix: RequestMix) -> list[tuple[str, str]]:
+def _lines(
+    record: LevelRecord, mix: RequestMix, slo_p99_ms: float | None
+) -> Iterator[tuple[str, str]]:
     """The record for people: a name and a text each."""
     errors = ", ".join(f"{n:,} {kind}" for kind, n in record.error_kinds.items())
-    lines = [
-        ("payloads", str(mix)),
-        ("requests", f"{record.requests:,}, errors {record.errors:,}{_in(errors)}"),
-        ("rate", f"{record.achieved_rps:,.1f} answers/s over {record.duration_s:.1f} s"),
-        ("latency", _latency(record)),
-    ]
+    yield "payloads", str(mix)
+    yield "requests", f"{record.requests:,}, errors {record.errors:,}{_in(errors)}"
+    rate = f"{record.achieved_rps:,.1f} answers/s over {record.duration_s:.1f} s"
+    if record.warmup_s:
+        rate += f", after {record.warmup_s:.1f} s of warm-up that do not count"
+    yield "rate", rate
+    yield "latency", _latency(record)
+    if record.p99_ms is not None and not record.p99_enough:
+        yield "", f"its p99 rests on too little: it takes {record.p99_needs:,} answers"
     if record.service_p99_ms is not None and record.mode == "open":
-        lines.append(
-            ("from send", f"p50 {_ms(record.service_p50_ms)}, p99 {_ms(record.service_p99_ms)} ms")
-        )
-    if record.time_split is not None:
-        split = record.time_split
+        service = (record.service_p50_ms, record.service_p99_ms)
+        yield "from sending", "p50 {}, p99 {} ms".format(*map(_ms, service))
+    if record.no_connection:
+        text = f"{record.no_connection:,} requests found all --connections busy; their wait counts"
+        yield "connections", text
+    if (split := record.time_split) is not None:
         parts = ("client", "wire", "queue", "input", "compute", "output")
         text = ", ".join(f"{part} {_ms(getattr(split, f'{part}_ms'))}" for part in parts)
-        lines.append(("mean time", f"{_ms(split.total_ms)} ms = {text}"))
+        yield "mean time", f"{_ms(split.total_ms)} ms = {text}"
         if split.remark:
-            lines.append(("", split.remark))
+            yield "", split.remark
     if record.mean_batch is not None:
-        lines.append(("batches", f"{record.mean_batch:.1f} rows a run"))
-    lines.append(("warm-up", f"{record.warmup_s:.1f} s left out"))
-    if not record.p99_enough:
-        lines.append(("p99", f"rests on too little: it takes {record.p99_needs:,} answers"))
+        yield "batches", f"{record.mean_batch:.1f} rows a run"
     if not record.steady:
-        lines.append(("unsteady", record.unsteady_because))
-    lines.append(("generator", _generator(record)))
-    if record.holds_slo is not None:
-        lines.append(("budget", "held" if record.holds_slo else "not held"))
-    return lines
+        yield "unsteady", record.unsteady_because
+    yield "generator", _generator(record)
+    if slo_p99_ms is not None and record.holds_slo is not None:
+        yield "budget", f"p99 of {slo_p99_ms:g} ms {_budget(record, slo_p99_ms)}"
 
 
 def _latency(record: LevelRecord) -> str:
@@ -265,8 +275,7 @@ def _latency(record: LevelRecord) -> str:
         return "nothing was answered"
     interval = ""
     if record.p99_interval_ms is not None:
-        low, high = record.p99_interval_ms
-        interval = f" ({_ms(low)}–{_ms(high)})"
+        interval = " (95 %: {}–{})".format(*map(_ms, record.p99_interval_ms))
     return (
         f"p50 {_ms(record.p50_ms)}, p90 {_ms(record.p90_ms)}, p99 {_ms(record.p99_ms)}{interval}, "
         f"max {_ms(record.max_ms)} ms"
@@ -276,8 +285,19 @@ def _latency(record: LevelRecord) -> str:
 def _generator(record: LevelRecord) -> str:
     text = f"{record.generator_cpu:.0%} of a core"
     if record.lateness_p99_ms is not None:
-        text = f"sent {_ms(record.lateness_p99_ms)} ms late at p99 ({record.late:,} late), {text}"
+        text += f"; it was {_ms(record.lateness_p99_ms)} ms late at p99"
     return f"{text}: IT WAS THE LIMIT" if record.generator_bound else text
+
+
+def _budget(record: LevelRecord, slo_p99_ms: float) -> str:
+    if record.generator_bound:
+        return "undecided, as the generator was the limit; give it more --processes or more CPUs"
+    if record.holds_slo:
+        return "held"
+    if record.errors:
+        return "not held: there were errors"
+    above = record.p99_ms is None or record.p99_ms > slo_p99_ms
+    return "not held" if above else "not held: it is unsteady, and would leave it"
 
 
 def _ms(value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tritonkit.client.client import Client
 from tritonkit.client.transport import InferRequest
+from tritonkit.errors import RequestError
 from tritonkit.samples import Sample
 from tritonkit.stats.latency import LevelStats, summarise
 from tritonkit.stats.scrape import ServerCounters, read_counters
@@ -28,9 +29,9 @@ class LevelRecord(LevelStats):
     """One level of load. offered: users (closed) or requests per second (open, the mean).
 
     generator_bound: the generator may be what was measured, because it sent late or used a whole
-    core; such a level decides nothing. holds_slo: None without a budget. purpose: why it was run,
-    in a comparison; round: in which of its rounds, from 1. samples: its file, relative to the
-    result; "" if there is none.
+    core; such a level decides nothing. holds_slo: None without a budget, and of a level that was
+    cut. purpose: why it was run, in a comparison; round: in which of its rounds, from 1. samples:
+    its file, relative to the result; "" if there is none.
     """
 
     mode: Literal["closed", "open"]
@@ -97,9 +98,10 @@ def measure_level(
         run = run_level(address, requests, level, **how)
     except (LevelInterrupted, GeneratorError) as early:
         run, cut = early.run, early
-    counted = model_counters(client, model).since(before)
+    counted = _counted_since(before, client, model)
     is_open = level.mode == "open"
-    stats = summarise(run.samples, duration_s=level.duration_s, open_loop=is_open)
+    duration_s = level.duration_s if cut is None else _length_s(run.samples, level.duration_s)
+    stats = summarise(run.samples, duration_s=duration_s, open_loop=is_open)
     record = LevelRecord(
         **_fields(stats),
         mode=level.mode,
@@ -110,7 +112,7 @@ def measure_level(
         generator_bound=generator_bound(stats, run.generator_cpu),
         mean_batch=counted.mean_batch,
         time_split=split(run.samples, counted),
-        holds_slo=None if slo_p99_ms is None else holds_budget(stats, slo_p99_ms),
+        holds_slo=holds_budget(stats, slo_p99_ms) if slo_p99_ms and cut is None else None,
         purpose=purpose,
         round=round,
     )
@@ -123,6 +125,23 @@ def measure_level(
 def model_counters(client: Client, model: str) -> ServerCounters:
     """What the server has counted for the model up to now, in the version that answers."""
     return read_counters(client.statistics(model)[-1])
+
+
+def _counted_since(before: ServerCounters, client: Client, model: str) -> ServerCounters:
+    """Nothing if the server does not answer any more, or was started anew: that is no reason to
+    lose what was measured.
+    """
+    try:
+        counted = model_counters(client, model).since(before)
+    except RequestError:
+        return before.since(before)
+    return counted if counted.requests >= 0 else before.since(before)
+
+
+def _length_s(samples: Sequence[Sample], duration_s: float) -> float:
+    """Of a level that was cut: until its last request was over or given up."""
+    last_ns = max((s.done_ns for s in samples), default=0)
+    return min(duration_s, last_ns / 1e9) if last_ns > 0 else duration_s
 
 
 def holds_budget(stats: LevelStats, slo_p99_ms: float) -> bool:
