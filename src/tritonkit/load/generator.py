@@ -132,8 +132,6 @@ class Generator:
         if sending.shared_memory:
             most = -(-users_of(level, sending) // of)
             self._shared = SharedRequests(address, requests, most)
-        if parse_address(address).protocol == "grpc":
-            _make_threads(-(-users_of(level, sending) // of))
         user.run_state = self.run
         user.timeout_s = sending.timeout_s
         user.streaming = sending.streaming
@@ -171,15 +169,6 @@ class Generator:
             run.finish()
         users.kill(block=True)
         run.give_up()
-
-
-def _make_threads(users: int) -> None:
-    """A thread for each request that may be in flight: under gevent, gRPC waits for each answer in
-    one of the hub's, which are 10 by default; the answers of the others would lie there unread.
-    """
-    pool = gevent.get_hub().threadpool
-    pool.maxsize = max(pool.maxsize, users + 10)
-    pool.size = users  # now, so that they go ahead with the generator
 
 
 class LevelInterrupted(KeyboardInterrupt):

@@ -174,6 +174,8 @@ class InferUser(User):
         with suppress(RequestError):  # then every request will say so
             transport.call(Operation.LIVE, {}, timeout_s=min(CONNECT_S, self.timeout_s))
         self.run_state.ready += 1
+        if address.protocol == "grpc":
+            _make_threads(self.run_state.ready)
 
     def on_stop(self) -> None:
         """Disconnect."""
@@ -232,6 +234,15 @@ class InferUser(User):
             return encoded[payload]
 
         return message
+
+
+def _make_threads(users: int) -> None:
+    """A thread for each request that may be in flight: under gevent, gRPC waits for each answer in
+    one of the hub's, which are 10 by default; the answers of the others would lie there unread.
+    """
+    pool = gevent.get_hub().threadpool
+    pool.maxsize = max(pool.maxsize, users + 10)
+    pool.size = max(pool.size, users)  # now, so that they go ahead with the generator
 
 
 def _stream(transport: Transport, message: Any, *, timeout_s: float) -> None:
