@@ -167,7 +167,7 @@ def _method(
 
 def _notes(what: Comparison, subject: Subject) -> list[str]:
     notes = []
-    if what.level_s < 10:
+    if what.level_s < 5:
         notes.append(
             f"Levels of {what.level_s:g} s give a rough p99 each; the capacity rests on all of "
             "them together."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -22,7 +23,7 @@ RATE_EVERY = 2
 """Where a rate was asked for, one level of so many is at it; the others search the capacity."""
 
 BACK_OFF = 0.8
-"""How much slower the search goes on when the generator was the limit twice in a row."""
+"""How much slower the search goes on once the generator was the limit twice in a row."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def next_search(levels: Sequence[LevelRecord], rate_rps: float | None) -> Wanted
     late = 0
     while late < len(search) and search[-1 - late].generator_bound:
         late += 1
-    rate = next_rate(trials(levels), guess_rps(levels)) * BACK_OFF ** (late // 2)
+    most_rps = BACK_OFF * search[-1].offered if late >= 2 else math.inf
+    rate = next_rate(trials(levels), guess_rps(levels), most_rps)
     return Wanted("open", _round(rate), "search")
 
 

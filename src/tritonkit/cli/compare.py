@@ -70,14 +70,14 @@ class _Arms(click.ParamType):
 @click.option(
     "--level-s",
     type=Finite(min=0.5),
-    help="Seconds of each load level; the default is 2.5. Longer gives a better p99.",
+    help="Seconds of each load level; the default is 2. Longer gives a better p99.",
 )
 @click.option(
     "--time-budget-s",
     type=ABOVE_0,
-    help="For all load levels; the default is 30 for each arm. More narrows the intervals.",
+    help="For all load levels; the default is 33 for each arm. More narrows the intervals.",
 )
-@click.option("--thorough", is_flag=True, help="Levels of 10 s and 4 minutes for each arm.")
+@click.option("--thorough", is_flag=True, help="Levels of 5 s and 4 minutes for each arm.")
 @click.option(
     "--soak",
     "soak_minutes",
@@ -160,8 +160,8 @@ def compare(
         model=model,
         slo_p99_ms=slo_p99_ms,
         rate_rps=rate_rps,
-        level_s=level_s or (10.0 if thorough else 2.5),
-        time_budget_s=time_budget_s or (240.0 if thorough else 30.0) * len(arms),
+        level_s=level_s or (5.0 if thorough else 2.0),
+        time_budget_s=time_budget_s or (240.0 if thorough else 33.0) * len(arms),
         arms=arms,
         soak_minutes=soak_minutes or 0.0,
         cost_per_hour=cost_per_hour,

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -103,24 +104,25 @@ def test_failures_at_a_rate_are_no_hiccups():
 
 
 def test_no_trials():
-    """Without any level the capacity is about the guess, and may be anything."""
+    """Without any level the capacity is about the guess, and may be far lower or higher."""
     found = estimate([], 300)
     assert found.rps == pytest.approx(300, rel=0.1)
-    assert (found.low_rps, found.high_rps) == (0, None)
+    assert found.low_rps < 300 / 5
+    assert found.high_rps is None
 
 
 def test_nothing_holds():
-    """A server that cannot keep the budget at a trickle is known for it after 6 levels."""
-    found = after(lambda rate: False, 300, 6)
+    """A server that cannot keep the budget at a trickle is known for it after 5 levels."""
+    found = after(lambda rate: False, 300, 5)
     assert (found.rps, found.low_rps) == (0, 0)
-    assert found.high_rps < 300 / 20
+    assert found.high_rps < 300 / 10
 
 
 def test_one_failure_is_not_nothing():
-    """One level that fails at the guess does not make the capacity 0, but it may be."""
+    """One level that fails at the guess makes the capacity lower, and not 0."""
     found = estimate([Trial(300, False, 0)], 300)
     assert 0 < found.rps < 300
-    assert found.low_rps == 0
+    assert found.low_rps < 300 / 5
 
 
 def test_a_low_capacity_is_not_nothing():
@@ -147,10 +149,10 @@ def test_nothing_fails():
 
 
 def test_steps_upwards():
-    """While everything holds, no rate is more than three times what has held."""
+    """While everything holds the steps grow, to three times what has held and not more."""
     rates = [trial.rate_rps for trial in searched(lambda rate: True, 300, 8)]
-    assert all(b <= 3.02 * a for a, b in zip(rates, rates[1:], strict=False))
-    assert rates[-1] > 10_000
+    assert all(b <= 3.02 * a for a, b in pairwise(rates))
+    assert rates[-1] > 100_000
 
 
 def test_the_most_that_can_be_sent():

@@ -94,6 +94,12 @@ def test_others_use_the_server():
     assert "sent 100" in split_.remark
 
 
+def test_arrivals_that_were_never_sent():
+    """What was never sent is not among what the server may have counted."""
+    never = [sample(500, 0, NOT_SENT)] * 100
+    assert "counts 200 requests" in found([*LEVEL, *never], requests=200).remark
+
+
 def test_others_that_fail():
     """Requests of others that fail are others too."""
     assert "counts 200 requests" in found(failures=100).remark
