@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -125,6 +126,11 @@ class _Worker:
     def __init__(self, environment: Environment, runner: WorkerRunner):
         self._environment = environment
         self._runner = runner
+        options = environment.parsed_options
+        if options is not None and options.processes:
+            # Ctrl-C reaches all processes at once, and the master then ends its workers. Here it
+            # would hit whichever user is at work, and lose the sample.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._said: Mapping[str, Any] = {}
         self._delivery = Delivery(
             runner, on_begin=self._begin, on_start=self._start, on_finish=self._end
