@@ -170,10 +170,11 @@ class _Rounds:
             write_samples(self._out / f"{name}.cut", cut.measured.samples)
             raise cut.reason from None
         write_samples(self._out / name, measured.samples)
-        self._progress.first_in_line &= measured.first_in_line
         record = replace(measured.record, samples=name)
         took_s = time.perf_counter() - began_s
-        self._progress.keep_step(Step(arm.name, record, measured.counters, took_s))
+        self._progress.keep_step(
+            Step(arm.name, record, measured.counters, took_s, measured.first_in_line)
+        )
         self._tell(self._line(arm, record))
 
     def _line(self, arm: Arm, level: LevelRecord) -> str:

@@ -19,12 +19,17 @@ PROGRESS = "progress.jsonl"
 
 
 class Step(NamedTuple):
-    """One level of one arm. took_s: of wall time, with what came before and after it."""
+    """One level of one arm.
+
+    took_s: of wall time, with what came before and after it. first_in_line: whether the generator
+    ran ahead of the machine's other processes.
+    """
 
     arm: ArmName
     level: LevelRecord
     counters: ServerCounters
     took_s: float
+    first_in_line: bool
 
 
 class Progress:
@@ -40,7 +45,6 @@ class Progress:
         self.tuning: dict[ArmName, tuple[TuningRun, ...]] = {}
         self.steps: list[Step] = []
         self.resumed = 0
-        self.first_in_line = True
         self._file = file
         asked = json.loads(json.dumps(dict(question)))
         if file.is_file():
@@ -76,6 +80,11 @@ class Progress:
             if step.arm == arm:
                 total += step.counters
         return total
+
+    @property
+    def first_in_line(self) -> bool:
+        """Whether the generator was in every level."""
+        return all(step.first_in_line for step in self.steps)
 
     @property
     def spent_s(self) -> float:
@@ -136,5 +145,9 @@ def _step(value: Mapping[str, Any]) -> Step:
         level["time_split"] = TimeSplit(**level["time_split"])
     counters["batches"] = {int(rows): n for rows, n in counters["batches"].items()}
     return Step(
-        value["arm"], LevelRecord(**level), ServerCounters(**counters), float(value["took_s"])
+        value["arm"],
+        LevelRecord(**level),
+        ServerCounters(**counters),
+        float(value["took_s"]),
+        value["first_in_line"],
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from tritonkit.cli.address import address_of
-from tritonkit.cli.lines import print_line
+from tritonkit.cli.lines import print_line, printable
+from tritonkit.cli.numbers import Finite
 from tritonkit.errors import TritonkitError, request_error
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _TIMEOUT_S = 10.0
 @click.argument("model")
 @click.option(
     "--watch-s",
-    type=click.FloatRange(0, 1e6, min_open=True),
+    type=Finite(0, 1e6, min_open=True),
     default=10.0,
     show_default=True,
     help="How long to watch; Ctrl-C ends it early.",
@@ -52,8 +52,6 @@ def doctor(url: str, model: str, watch_s: float, protocol: str | None, as_json: 
     Example:
       tritonkit doctor localhost:8001 ranker
     """
-    if math.isnan(watch_s):  # which is in every range
-        raise click.BadParameter("nan is not a number.", param_hint="'--watch-s'")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would log is in the error
 
     from rich.console import Console
@@ -128,7 +126,7 @@ def _as_triton_speaks(url: str) -> Iterator[None]:
 def _print(diagnosis: Diagnosis) -> None:
     """The cause, its remedy, and the numbers behind it, for people."""
     finding, traffic = diagnosis.finding, diagnosis.traffic
-    click.echo(_plain(f"{diagnosis.model}: {finding.headline}"))
+    click.echo(printable(f"{diagnosis.model}: {finding.headline}"))
     print_line("why", finding.why)
     print_line("", f"→ {finding.remedy}")
     if traffic is not None:
@@ -217,7 +215,3 @@ _SCHEDULERS = {
     "dynamic": "dynamic batching",
     "sequence": "sequence batching",
 }
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else "�" for c in text)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 
 import click
 
+from tritonkit.cli.numbers import Finite
 from tritonkit.errors import InputError
 
 _file = click.Path(path_type=Path)
@@ -47,7 +47,7 @@ _file = click.Path(path_type=Path)
 )
 @click.option(
     "--timeout-s",
-    type=click.FloatRange(0, 1e6, min_open=True),
+    type=Finite(0, 1e6, min_open=True),
     default=30.0,
     show_default=True,
     help="For everything together.",
@@ -109,8 +109,6 @@ def infer(
       tritonkit infer localhost:8001 ranker --input @model_repository/ranker/payloads.npz --row 3
       tritonkit infer http://localhost:8000 sum --input a='[[1, 2]]' --input b=@b.npy --json
     """
-    if math.isnan(timeout_s):  # which is in every range
-        raise click.BadParameter("nan is not a number.", param_hint="'--timeout-s'")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would log is in the error
 
     from tritonkit.cli.answers import place_to_save, require_savable, save_as, show

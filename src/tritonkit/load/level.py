@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -103,7 +103,7 @@ def measure_level(
     duration_s = level.duration_s if cut is None else _length_s(run.samples, level.duration_s)
     stats = summarise(run.samples, duration_s=duration_s, open_loop=is_open)
     record = LevelRecord(
-        **_fields(stats),
+        **vars(stats),
         mode=level.mode,
         offered=level.offered,
         arrivals=level.arrivals.name if is_open else "",
@@ -160,7 +160,3 @@ def generator_bound(stats: LevelStats, generator_cpu: float) -> bool:
     """
     late_ms = stats.lateness_p99_ms or 0.0
     return late_ms > max(LATE_MS, LATE_SHARE * (stats.p99_ms or 0.0)) or generator_cpu > BUSY
-
-
-def _fields(stats: LevelStats) -> Mapping[str, Any]:
-    return {name: getattr(stats, name) for name in stats.__dataclass_fields__}

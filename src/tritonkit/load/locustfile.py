@@ -315,7 +315,12 @@ def _conclude(environment: Environment, samples: list[Sample], length_s: float) 
     assert options is not None
     if not samples:
         return
-    is_open = bool(options.rate_rps) or parse_arrivals(options.arrivals).own_rate
+    if options.samples:
+        path = Path(options.samples)
+        write_samples(path, samples)
+        log.info("raw samples are in %s", path)
+    # A closed loop has neither; the pattern is not read again, its file may have gone.
+    is_open = bool(options.rate_rps) or options.arrivals != "poisson"
     stats = summarise(samples, duration_s=length_s, open_loop=is_open)
     kinds = ", ".join(f"{kind} {count}" for kind, count in stats.error_kinds.items())
     said = f"from raw samples: {stats.requests} requests, {stats.errors} errors"
@@ -326,10 +331,6 @@ def _conclude(environment: Environment, samples: list[Sample], length_s: float) 
     log.info("%s, without %.1f s of warm-up", said, stats.warmup_s)
     if stats.errors and environment.process_exit_code is None:
         environment.process_exit_code = options.exit_code_on_error
-    if options.samples:
-        path = Path(options.samples)
-        write_samples(path, samples)
-        log.info("raw samples are in %s", path)
 
 
 events.init_command_line_parser.add_listener(_add_options)  # type: ignore[no-untyped-call]

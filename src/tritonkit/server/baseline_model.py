@@ -19,10 +19,10 @@ from tritonkit.errors import InputError
 from tritonkit.payloads import random_payloads
 from tritonkit.repository import pbtxt
 from tritonkit.repository.config import DynamicBatching, ModelConfig
+from tritonkit.repository.message import as_dict
 from tritonkit.repository.scheduling import QueuePolicy, TimeoutAction
 from tritonkit.repository.tensors import to_model
 from tritonkit.server.batcher import Batcher, Feeds, Limits, Ran, joined, queue_bound
-from tritonkit.server.config_json import config_json
 from tritonkit.server.counters import Counters
 from tritonkit.server.kserve import InferRequest
 from tritonkit.server.onnxruntime_backend.session import open_session
@@ -124,7 +124,7 @@ class Baseline:
     def _feed(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return _as_ort_takes(to_model(inputs, self._takes))
 
-    def _check(self, request: InferRequest) -> int:
+    def _check(self, request: InferRequest) -> None:
         if request.inputs.keys() != self._inputs.keys():
             raise InputError(
                 f"inputs are {sorted(request.inputs)}, the model takes {sorted(self._inputs)}"
@@ -133,7 +133,6 @@ class Baseline:
         if unknown:
             raise InputError(f"no outputs {sorted(unknown)}; the model gives {list(self._outputs)}")
         batched = self.config.max_batch_size > 0
-        rows = 1
         for name, array in request.inputs.items():
             expected = self._inputs[name]
             if array.dtype != expected.dtype.numpy:
@@ -152,11 +151,10 @@ class Baseline:
             rows = next(iter(given.values()))
             if not 1 <= rows <= self.config.max_batch_size:
                 raise InputError(f"{rows} rows; at most {self.config.max_batch_size} are taken")
-        return rows
 
     def config_json(self) -> dict[str, Any]:
         """The effective config, with the thread counts that the session itself reports."""
-        config = config_json(pbtxt.parse(pbtxt.encode(self.config), self.config.name))
+        config = as_dict(pbtxt.parse(pbtxt.encode(self.config), self.config.name))
         options = self._session.get_session_options()
         config["parameters"] |= {
             "intra_op_thread_count": {"string_value": str(options.intra_op_num_threads)},

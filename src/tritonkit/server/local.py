@@ -84,7 +84,7 @@ class LocalServer(ABC):
             self._process = ServerProcess(
                 argv, env=env, cwd=work / "cwd", log=self.log, cpus=self._cpus
             )
-            if not self._process.wait_ready(where["http"], self.ready_timeout_s):
+            if not self._process.wait_ready(where, self.ready_timeout_s):
                 raise ServerError(f"{self.name} did not start: {self.failure()}")
         except BaseException:
             self.__exit__()

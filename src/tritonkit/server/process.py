@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -83,27 +84,21 @@ class ServerProcess:
         """None while it runs."""
         return self._process.poll()
 
-    def wait_ready(self, address: str, timeout_s: float) -> bool:
-        """Poll KServe's readiness at host:port until it says yes.
+    def wait_ready(self, where: Mapping[str, str], timeout_s: float) -> bool:
+        """Poll until KServe's readiness says yes over `http` and every other port listens.
 
+        where: purpose → host:port. Triton opens its ports one after the other, metrics last.
         False if the process ended first. ServerError if it is still not ready after timeout_s.
         """
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 return False
-            connection = http.client.HTTPConnection(address, timeout=2)
-            try:
-                connection.request("GET", "/v2/health/ready")
-                if connection.getresponse().status == 200:
-                    self.pids()
-                    return True
-            except (OSError, http.client.HTTPException):
-                pass
-            finally:
-                connection.close()
+            if _says_ready(where["http"]) and all(map(_listens, where.values())):
+                self.pids()
+                return True
             time.sleep(0.02)
-        raise ServerError(f"the server at {address} was not ready after {timeout_s:.0f} s")
+        raise ServerError(f"the server at {where['http']} was not ready after {timeout_s:.0f} s")
 
     def stop(self, grace_s: float) -> None:
         """SIGTERM, then SIGKILL for what is still there after grace_s, children included.
@@ -126,6 +121,26 @@ class ServerProcess:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         _wait_ended(left, 2.0)
+
+
+def _says_ready(address: str) -> bool:
+    connection = http.client.HTTPConnection(address, timeout=2)
+    try:
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def _launcher(cpus: Sequence[int]) -> list[str]:

@@ -19,9 +19,9 @@ class ServerCounters:
     requests: answered. inferences: rows. executions: runs of the model. batches: rows of a run →
     such runs. The times are sums over the answered requests, in nanoseconds: success_ns from a
     request's arrival in the server to its answer, the others its parts. A run's time counts for
-    each of the requests that shared it. failures: requests that ended in an error. cache_hits,
-    cache_misses: answered from the response cache or not, where the model has one; a hit has a
-    queue_ns, but no run.
+    each of the requests that shared it. failures, failed_ns: requests that ended in an error, and
+    their time in the server. cache_hits, cache_misses: answered from the response cache or not,
+    where the model has one; a hit has a queue_ns, but no run.
     """
 
     requests: int = 0
@@ -34,6 +34,7 @@ class ServerCounters:
     compute_ns: int = 0
     output_ns: int = 0
     failures: int = 0
+    failed_ns: int = 0
     cache_hits: int = 0
     cache_misses: int = 0
 
@@ -84,6 +85,7 @@ def read_counters(statistics: Mapping[str, Any]) -> ServerCounters:
         compute_ns=total("compute_infer"),
         output_ns=total("compute_output"),
         failures=total("fail", "count"),
+        failed_ns=total("fail"),
         cache_hits=total("cache_hit", "count"),
         cache_misses=total("cache_miss", "count"),
     )

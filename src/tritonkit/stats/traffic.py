@@ -236,34 +236,31 @@ def read_traffic(looks: Sequence[Look], version: str, instances: int) -> Traffic
     traffic_ns = looks[ended].at_ns - looks[begun].at_ns
     before, after = records[0], records[-1]
     counted = read_counters(after).since(read_counters(before))
-
-    def stat(name: str) -> tuple[int, int]:
-        """Its count and ns while watched."""
-        a, b = (r.get("inference_stats", {}).get(name, {}) for r in (after, before))
-        return tuple(int(a.get(k, 0)) - int(b.get(k, 0)) for k in ("count", "ns"))  # type: ignore[return-value]
-
-    (_, good_ns), (failures, bad_ns) = stat("success"), stat("fail")
-    (queued, queue_ns), (hits, _) = stat("queue"), stat("cache_hit")
+    in_server_ns = counted.success_ns + counted.failed_ns
     run_ns = _run_ns(before, after)
     spent_ns = sum(run_ns.values())
     return Traffic(
         watched_s=(looks[-1].at_ns - looks[0].at_ns) / 1e9,
         traffic_s=traffic_ns / 1e9,
         requests=counted.requests,
-        failures=failures,
-        cache_hits=hits,
+        failures=counted.failures,
+        cache_hits=counted.cache_hits,
         rows=counted.inferences,
         runs=counted.executions,
         batches=counted.batches,
         run_ms={rows: run_ns.get(rows, 0) / n / 1e6 for rows, n in counted.batches.items()},
-        queue_ms=queue_ns / queued / 1e6 if queued else None,
-        server_ms=good_ns / counted.requests / 1e6 if counted.requests else None,
-        failed_ms=bad_ns / failures / 1e6 if failures else None,
-        in_flight=(good_ns + bad_ns) / traffic_ns if traffic_ns else 0.0,
-        waiting=queue_ns / traffic_ns if traffic_ns else 0.0,
+        queue_ms=_mean_ms(counted.queue_ns, counted.requests),
+        server_ms=_mean_ms(counted.success_ns, counted.requests),
+        failed_ms=_mean_ms(counted.failed_ns, counted.failures),
+        in_flight=in_server_ns / traffic_ns if traffic_ns else 0.0,
+        waiting=counted.queue_ns / traffic_ns if traffic_ns else 0.0,
         running=spent_ns / traffic_ns if traffic_ns else 0.0,
         busy=min(1.0, spent_ns / traffic_ns / instances) if traffic_ns else 0.0,
     )
+
+
+def _mean_ms(total_ns: int, count: int) -> float | None:
+    return total_ns / count / 1e6 if count else None
 
 
 def _with_traffic(records: Sequence[Record]) -> tuple[int, int]:

@@ -22,11 +22,10 @@ def file(tmp_path):
 def step(level):
     """A step of one arm in a round."""
 
-    def make(arm="ort_baseline", round=1):
+    def make(arm="ort_baseline", round=1, first_in_line=True):
         counters = ServerCounters(requests=3, inferences=6, executions=2, batches={2: 1, 4: 1})
-        return Step(
-            arm, level("open", 100.5, round=round, p50_interval_ms=[1.0, 2.0]), counters, 2.5
-        )
+        record = level("open", 100.5, round=round, p50_interval_ms=[1.0, 2.0])
+        return Step(arm, record, counters, 2.5, first_in_line)
 
     return make
 
@@ -55,6 +54,17 @@ def test_counters_add_up(file, step):
     found = again.counters("ort_baseline")
     assert (found.requests, found.inferences, found.executions) == (6, 12, 4)
     assert found.batches == {2: 2, 4: 2}
+
+
+def test_a_generator_that_once_was_not_first_in_line(file, step):
+    """One level is enough, and a resumption does not forget it."""
+    first = Progress(file, QUESTION)
+    first.keep_step(step())
+    assert first.first_in_line
+    first.keep_step(step(first_in_line=False))
+    again = Progress(file, QUESTION)
+    again.keep_step(step(round=2))
+    assert not again.first_in_line
 
 
 def test_resumptions_are_counted(file):

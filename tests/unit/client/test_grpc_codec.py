@@ -24,7 +24,7 @@ from tritonkit.client.transports.grpc_codec import (
     for_stream,
 )
 from tritonkit.client.transports.grpc_errors import failure, status_failure
-from tritonkit.client.transports.grpc_operations import _CALLS, as_dict, decode_call, encode_call
+from tritonkit.client.transports.grpc_operations import _CALLS, decode_call, encode_call
 from tritonkit.errors import ProtocolError, RejectedError, RequestError
 
 WHERE = "grpc://host:8001"
@@ -244,17 +244,6 @@ def test_every_operation_is_in_the_table() -> None:
     methods = {m.name for m in pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods}
     assert set(_CALLS) == set(Operation)
     assert {call.method for call in _CALLS.values()} <= methods
-
-
-def test_numbers_stay_numbers() -> None:
-    """64-bit numbers are ints, empty fields are present, messages that are not set are absent."""
-    message = pb.ModelMetadataResponse(name="m", versions=["1"])
-    message.inputs.add(name="x", datatype="FP32", shape=(-1, 4))
-    assert as_dict(message) == {
-        **{"name": "m", "versions": ["1"], "platform": "", "outputs": []},
-        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
-    }
-    assert as_dict(pb.ModelConfigResponse()) == {}
 
 
 def test_files_are_named_as_such() -> None:

@@ -31,6 +31,7 @@ def test_read():
         *(30, 40, 12, {1: 8, 8: 4}),
         **{"success_ns": 100, "queue_ns": 20, "input_ns": 3, "compute_ns": 70, "output_ns": 4},
         failures=5,
+        failed_ns=1,
         cache_hits=2,
         cache_misses=28,
     )

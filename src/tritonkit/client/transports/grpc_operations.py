@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from google.protobuf.descriptor import FieldDescriptor
 from tritonclient.grpc import service_pb2 as pb
 
 from tritonkit.client.operations import Operation
 from tritonkit.client.transports.grpc_codec import parse
 from tritonkit.errors import NotFoundError, RequestError, UnavailableError, request_error
+from tritonkit.repository.message import as_dict
 
 SERVICE = "/inference.GRPCInferenceService/"
 
@@ -57,33 +57,6 @@ class _Call(NamedTuple):
 
 def _nothing(_: Any) -> None:
     return None
-
-
-def as_dict(message: Any) -> dict[str, Any]:
-    """All fields but those of messages that are not set. (protobuf's own makes text of numbers.)"""
-    read: dict[str, Any] = {}
-    for field in message.DESCRIPTOR.fields:
-        if field.has_presence and not message.HasField(field.name):
-            continue
-        value = getattr(message, field.name)
-        inner = field.message_type
-        if inner is not None and inner.GetOptions().map_entry:
-            convert = _converter(inner.fields_by_name["value"])
-            read[field.name] = {key: convert(each) for key, each in value.items()}
-        elif field.is_repeated:
-            read[field.name] = list(map(_converter(field), value))
-        else:
-            read[field.name] = _converter(field)(value)
-    return read
-
-
-def _converter(field: FieldDescriptor) -> Callable[[Any], Any]:
-    if field.message_type is not None:
-        return as_dict
-    if field.enum_type is not None:
-        names = field.enum_type.values_by_number
-        return lambda number: names[number].name if number in names else number
-    return lambda value: value
 
 
 def _named(kind: Any) -> Callable[[Arguments], Any]:
