@@ -169,6 +169,23 @@ def test_generator_cpu(closed):
     assert 0 < closed[1].cpu < 0.8
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_generator_cpu_is_of_the_level(processes):
+    """What it waits for a request that hangs does not make a busy generator an idle one."""
+    with KnownServer(0, stall=(0.5, 60)) as server:
+        ran = run(server.address, "closed", 16, 0.6, timeout_s=6.0, processes=processes)
+    assert ran.kinds() == {"", "timeout"}
+    assert ran.took_s > 6  # in which it had next to nothing to do
+    assert ran.cpu > 0.15
+
+
+def test_generator_cpu_of_nothing():
+    """A generator that had nothing to send was not busy."""
+    with KnownServer(0) as server:
+        ran = run(server.address, "open", 1e-6, 0.1)
+    assert ran.samples == [] and ran.cpu < 0.9
+
+
 def test_first_in_line_is_given_back(closed):
     """The generator runs ahead where that is permitted, and as it was before after the level."""
     before, after = closed[1].policies

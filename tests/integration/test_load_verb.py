@@ -121,6 +121,19 @@ def test_numbers_agree(level):
     assert found["time_split"]["total_ms"] > found["time_split"]["compute_ms"] > 0
 
 
+@pytest.mark.parametrize(
+    "how, cut",
+    [(("--rate-rps", 200), True), (("--arrivals", "steps:200x2"), False)],
+    ids=["poisson", "steps"],
+)
+def test_warm_up_is_of_a_load_that_stays_the_same(how, cut):
+    """A slow start is left out where all load is alike, and counts where the load has steps."""
+    with DrawnServer([(0.1, "")] * 40 + [(0.01, "")] * 10_000) as server:
+        found = record(f"http://{server.address}", "m", *how, "--duration-s", 2)
+    assert (found["warmup_s"] > 0) is cut
+    assert (found["p99_ms"] < 100) is cut
+
+
 def test_samples(triton, tmp_path):
     """--samples keeps every request, and the record is what they say."""
     path = tmp_path / "samples.csv.gz"

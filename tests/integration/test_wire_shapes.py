@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import onnxruntime
+import psutil
 import pytest
 import tritonclient.http as triton_http
 
 from tritonkit import Client
 from tritonkit.bench.ceiling import measure_ceiling
+from tritonkit.bench.cpus import staying_on
+from tritonkit.bench.machine import usable_cpus
 from tritonkit.bench.subject import Comparison, check_answers, prepare
 from tritonkit.errors import CheckFailedError, InputError
 from tritonkit.payloads import PAYLOADS, read_payloads, write_payloads
@@ -167,9 +173,26 @@ def test_bench_sees_another_shape(servers, subject):
 
 def test_ceiling(repository):
     """The ceiling runs such a model at every batch size."""
-    ceiling = measure_ceiling(repository, "bare", 1)
+    ceiling = measure_ceiling(repository, "bare", [min(usable_cpus())])
     assert {point.batch for point in ceiling.points} == {1, 2, 4, 8}
     assert all(point.ips > 0 for point in ceiling.points)
+
+
+@pytest.mark.skipif(len(usable_cpus()) < 2, reason="takes two CPUs")
+def test_ceiling_has_the_servers_cpus(repository):
+    """It is started from the generator's CPUs, and runs on those that it is given."""
+    first, last = min(usable_cpus()), max(usable_cpus())
+    with staying_on([first]), ThreadPoolExecutor(1) as pool:
+        measured = pool.submit(measure_ceiling, repository, "bare", [last])
+        seen = set()
+        while not measured.done():
+            for child in psutil.Process().children():
+                with suppress(psutil.Error):
+                    seen.add(tuple(child.cpu_affinity()))
+            sleep(0.01)
+        measured.result()
+    assert (last,) in seen
+    assert seen <= {(first,), (last,)}
 
 
 def old(repository: Path, target: Path) -> Path:

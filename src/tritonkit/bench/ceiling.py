@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -35,11 +36,13 @@ MEASURE_S = 0.12
 REPEATS = 2
 
 
-def measure_ceiling(repository: Path, model: str, cpus: int) -> Ceiling:
-    """Time the session at the arms' own threads × instances and at each batch size."""
+def measure_ceiling(repository: Path, model: str, cpus: Sequence[int]) -> Ceiling:
+    """Time the session at the arms' own threads × instances and at each batch size, on these CPUs:
+    those that the servers have.
+    """
     # -P: a folder called numpy/ in the user's working folder must not be imported.
     module = [sys.executable, "-P", "-m", "tritonkit.bench.ceiling"]
-    command = [*module, str(repository), model, str(cpus)]
+    command = [*module, str(repository), model, *map(str, cpus)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -96,15 +99,17 @@ def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("repository", type=Path)
     parser.add_argument("model")
-    parser.add_argument("cpus", type=int)
+    parser.add_argument("cpus", type=int, nargs="+")
     arguments = parser.parse_args()
     repository, model = arguments.repository, arguments.model
+    if hasattr(os, "sched_setaffinity"):  # it was started by the generator, on whose CPUs it is
+        os.sched_setaffinity(0, arguments.cpus)
     file, config = model_file(repository, model), read_config(repository, model)
     payloads, _ = load_payloads(repository / model, config.wire_inputs)
     # The median payload: where lengths vary, the row that stands for most of them.
     row = sorted(payloads, key=lambda p: sum(a.size for a in p.values()))[len(payloads) // 2]
     row = to_model(row, read_signature(file).inputs)
-    points = _points(file, config, row, arguments.cpus)
+    points = _points(file, config, row, len(arguments.cpus))
     sys.stdout.write(json.dumps([asdict(point) for point in points]))
 
 

@@ -47,7 +47,7 @@ def compare(what: Comparison, out: Path, tell: Callable[[str], None]) -> Result:
     with staying_on(subject.cpus.generator):
         ceiling = progress.ceiling
         if ceiling is None:
-            ceiling = measure_ceiling(what.repository, what.model, len(subject.cpus.server))
+            ceiling = measure_ceiling(what.repository, what.model, subject.cpus.server)
             progress.keep_ceiling(ceiling)
         tell(
             f"in process: {ceiling.batch1_ips:.0f} inferences/s at batch 1, "

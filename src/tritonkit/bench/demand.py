@@ -17,15 +17,21 @@ def rate_of_a_day(requests: float, peak_factor: float) -> float:
     return requests / SECONDS_A_DAY * peak_factor
 
 
+def held_at(levels: Sequence[LevelRecord], rate_rps: float) -> tuple[int, int]:
+    """How many of the levels at this rate kept the budget, and how many count."""
+    asked = [x for x in levels if x.purpose == "rate" and x.offered == rate_rps]
+    counted = [x for x in asked if not x.generator_bound]
+    return sum(bool(x.holds_slo) for x in counted), len(counted)
+
+
 def holds_rate(levels: Sequence[LevelRecord], rate_rps: float) -> bool | None:
     """Whether two of three counted levels at this rate kept the budget, as a hiccup of the
     machine breaks one. None if no level at it counts.
+
+    It asks more than a capacity does, at which only half of the levels hold.
     """
-    counted = [x for x in levels if x.purpose == "rate" and x.offered == rate_rps]
-    counted = [x for x in counted if not x.generator_bound]
-    if not counted:
-        return None
-    return 3 * sum(bool(x.holds_slo) for x in counted) >= 2 * len(counted)
+    held, counted = held_at(levels, rate_rps)
+    return 3 * held >= 2 * counted if counted else None
 
 
 def demand(

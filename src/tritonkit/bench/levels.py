@@ -22,6 +22,11 @@ OVERLOAD = 1.5
 RATE_EVERY = 2
 """Where a rate was asked for, one level of so many is at it; the others search the capacity."""
 
+LEAST_CONNECTIONS = 128
+MOST_CONNECTIONS = 256
+"""With 320 and more at once Triton's HTTP front end now and then loses an answer that its
+statistics count as given, and the request times out; with 256 none was lost."""
+
 BACK_OFF = 0.8
 """How much slower the search goes on once the generator was the limit twice in a row."""
 
@@ -91,6 +96,17 @@ def length_s(wanted: Wanted, level_s: float, enough: int) -> float:
     if wanted.mode == "closed" or wanted.offered <= 0:
         return level_s
     return min(4 * level_s, max(level_s, enough / wanted.offered))
+
+
+def connections(rate_rps: float, slo_p99_ms: float) -> int:
+    """How many requests an open level may have in flight, so that it is the server that is the
+    limit and not the number of connections.
+
+    By Little's law a level that just holds the budget has on average no more than rate × budget
+    in flight; twice that is for its peaks.
+    """
+    in_flight = math.ceil(2 * rate_rps * slo_p99_ms / 1000)
+    return min(MOST_CONNECTIONS, max(LEAST_CONNECTIONS, in_flight))
 
 
 def _round(rate: float) -> float:

@@ -59,10 +59,10 @@ def _quota(cgroup: Path) -> float | None:
 
 
 def describe_machine() -> dict[str, Any]:
-    """CPU model, usable CPUs, memory, operating system, Python."""
+    """CPU model, how many CPUs it may use, memory, operating system, Python."""
     return {
         "cpu_model": _cpu_model(),
-        "cpus": len(usable_cpus()),
+        "cpus": cpu_limit(),
         "memory_bytes": psutil.virtual_memory().total,
         "os": platform.platform(terse=True),
         "python": platform.python_version(),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from tritonkit.bench.certificate import certify, require_as_asked
 from tritonkit.bench.levels import (
     Wanted,
     capacity,
+    connections,
     length_s,
     next_curve,
     next_search,
@@ -89,6 +90,18 @@ def measure(
         return certificates, describe(spec, subject.requests, subject.payload_source)
 
 
+@contextmanager
+def cut_kept(samples: Path) -> Iterator[None]:
+    """A level that is cut leaves its samples beside the file that it would have had. It is run
+    again if the comparison is gone on with.
+    """
+    try:
+        yield
+    except LevelCut as cut:
+        write_samples(samples.with_name(f"{samples.name}.cut"), cut.measured.samples)
+        raise cut.reason from None
+
+
 class _Rounds:
     """One level of each arm a round, until the search is done or the time is up."""
 
@@ -136,13 +149,9 @@ class _Rounds:
         return None if any(x.purpose == "overload" for x in levels) else overload(levels)
 
     def _round(self, choose: Callable[[Arm], Wanted | None]) -> None:
-        """A round that was interrupted is gone on with where it was."""
-        number = max((step.level.round for step in self._progress.steps), default=1)
-        done = {step.arm for step in self._progress.steps if step.level.round == number}
-        if done == {arm.name for arm in self._arms}:
-            number, done = number + 1, set()
+        number = self._progress.next_round
         for arm in self._arms if number % 2 else self._arms[::-1]:
-            if arm.name not in done and (wanted := choose(arm)) is not None:
+            if (wanted := choose(arm)) is not None:
                 self._measure(arm, wanted, number)
 
     def _measure(self, arm: Arm, wanted: Wanted, number: int) -> None:
@@ -155,7 +164,7 @@ class _Rounds:
             what.seed + number,  # other arrivals each round; the same for all arms
         )
         name = f"samples/{number:03d}-{arm.name}-{wanted.purpose}-{wanted.offered:g}.csv.gz"
-        try:
+        with cut_kept(self._out / name):
             measured = measure_level(
                 arm.address,
                 arm.client,
@@ -165,10 +174,9 @@ class _Rounds:
                 slo_p99_ms=what.slo_p99_ms,
                 purpose=wanted.purpose,
                 round=number,
+                # A closed loop has as many as users, whatever this is.
+                connections=connections(wanted.offered, what.slo_p99_ms),
             )
-        except LevelCut as cut:  # it is run again if the comparison is gone on with
-            write_samples(self._out / f"{name}.cut", cut.measured.samples)
-            raise cut.reason from None
         write_samples(self._out / name, measured.samples)
         record = replace(measured.record, samples=name)
         took_s = time.perf_counter() - began_s

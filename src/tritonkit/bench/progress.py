@@ -32,6 +32,41 @@ class Step(NamedTuple):
     first_in_line: bool
 
 
+class SoakOf(NamedTuple):
+    """Which soak. Levels of another arm, rate or length do not belong to it."""
+
+    arm: ArmName
+    rate_rps: float
+    minutes: float
+
+
+class SoakLevel(NamedTuple):
+    """One level of a soak.
+
+    at_s: seconds of the soak until its middle. resumed: how often the comparison was gone on with
+    by then; levels with the same had the same server.
+    """
+
+    of: SoakOf
+    at_s: float
+    achieved_rps: float
+    p99_ms: float | None
+    rss_bytes: int
+    shm_bytes: int
+    errors: int
+    resumed: int
+
+
+class SoakEnd(NamedTuple):
+    """A soak that is over, after so many seconds of it. because: the server was lost; "" if it
+    went on for its whole time.
+    """
+
+    of: SoakOf
+    after_s: float
+    because: str = ""
+
+
 class Progress:
     """The steps of one comparison, in memory and in `progress.jsonl`, a line each.
 
@@ -44,6 +79,8 @@ class Progress:
         self.ceiling: Ceiling | None = None
         self.tuning: dict[ArmName, tuple[TuningRun, ...]] = {}
         self.steps: list[Step] = []
+        self.soak_levels: list[SoakLevel] = []
+        self.soak_ends: list[SoakEnd] = []
         self.resumed = 0
         self._file = file
         asked = json.loads(json.dumps(dict(question)))
@@ -69,6 +106,16 @@ class Progress:
         self.steps.append(step)
         self._write("step", {**step._asdict(), **_plain(step)})
 
+    def keep_soak_level(self, level: SoakLevel) -> None:
+        """A level of a soak was measured."""
+        self.soak_levels.append(level)
+        self._write("soak_level", level._asdict())
+
+    def keep_soak_end(self, end: SoakEnd) -> None:
+        """A soak is over."""
+        self.soak_ends.append(end)
+        self._write("soak_end", end._asdict())
+
     def levels(self, arm: ArmName) -> list[LevelRecord]:
         """An arm's levels, in the order in which they were measured."""
         return [step.level for step in self.steps if step.arm == arm]
@@ -80,6 +127,13 @@ class Progress:
             if step.arm == arm:
                 total += step.counters
         return total
+
+    @property
+    def next_round(self) -> int:
+        """Of a round that begins now. One that was interrupted is not gone on with: a round is
+        taken to have had one speed of the machine, which may be another today.
+        """
+        return 1 + max((step.level.round for step in self.steps), default=0)
 
     @property
     def first_in_line(self) -> bool:
@@ -133,6 +187,10 @@ class Progress:
             self.resumed = value
         elif what == "step":
             self.steps.append(_step(value))
+        elif what == "soak_level":
+            self.soak_levels.append(SoakLevel(**{**value, "of": SoakOf(*value["of"])}))
+        elif what == "soak_end":
+            self.soak_ends.append(SoakEnd(**{**value, "of": SoakOf(*value["of"])}))
 
 
 def _plain(step: Step) -> dict[str, Any]:

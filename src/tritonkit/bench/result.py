@@ -124,7 +124,9 @@ class ArmRatio:
 
 @dataclass(frozen=True)
 class SoakFinding:
-    """A series of a soak that trends: `rss_bytes`, `shm_bytes`, `achieved_rps`, `p99_ms`."""
+    """What a soak showed. series: that which trends, `rss_bytes`, `shm_bytes`, `achieved_rps` or
+    `p99_ms`; `server` for what befell the server.
+    """
 
     series: str
     text: str
@@ -134,7 +136,8 @@ class SoakFinding:
 class Soak:
     """An arm under a steady load for long. The lists go together, one value for each level.
 
-    at_s: seconds since it began, in the middle of the level. rss_bytes: of all of the server's
+    minutes: how long it was, which is less than was asked for if the server was lost. at_s:
+    seconds of the soak until the middle of the level. rss_bytes: of all of the server's
     processes; shm_bytes: what they have mapped of /dev/shm.
     """
 

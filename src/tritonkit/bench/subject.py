@@ -10,7 +10,7 @@ import numpy as np
 
 from tritonkit.bench.arms import USUAL_ARMS, require_comparable
 from tritonkit.bench.cpus import CpuSets, divide
-from tritonkit.bench.machine import usable_cpus
+from tritonkit.bench.machine import cpu_limit, usable_cpus
 from tritonkit.bench.result import ArmName
 from tritonkit.client.client import Client
 from tritonkit.client.transport import InferRequest, infer_request
@@ -95,7 +95,8 @@ def prepare(what: Comparison) -> Subject:
         payload_source=source,
         requests=[infer_request(what.model, p, outputs) for p in payloads],
         answers=answers,
-        cpus=divide(usable_cpus()),
+        # Of the CPUs that it may run on a quota may grant less; more would be throttled.
+        cpus=divide(usable_cpus()[: cpu_limit()]),
     )
 
 

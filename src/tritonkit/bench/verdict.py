@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 from tritonkit.bench.arms import BATCHING
+from tritonkit.bench.demand import held_at
 from tritonkit.bench.result import ArmRatio, ArmResult, Choice, Verdict
 
 MUST_GAIN = 1.2
@@ -42,15 +44,21 @@ def decide(
     for arm in measured[1:]:
         if _clearly_beats(ratios, arm, chosen):
             chosen = arm
-    no_difference = len(measured) > 1 and not any(ratio.differs for ratio in ratios)
+    left_out = [arm for arm in arms if arm.capacity_rps is None]
+    others = [arm for arm in measured if arm is not chosen]
+    undecided = [arm for arm in others if _is_undecided(ratios, arm, chosen)]
+    decided = [arm for arm in others if arm not in undecided]
+    found = [_of(ratios, one, other) for one, other in combinations(measured, 2)]
+    all_known = len(measured) > 1 and not left_out and all(x.ratio is not None for x in found)
+    no_difference = all_known and not any(x.differs for x in found)
+    place = measured.index(chosen)
+    simpler = [arm for arm in decided if measured.index(arm) < place]
+    more = [arm for arm in decided if measured.index(arm) > place]
     sustains = (
         f"{_capital(LABELS[chosen.name])} sustains {_capacity(chosen)} requests/s within "
         f"p99 {slo_p99_ms:g} ms"
     )
-    place = measured.index(chosen)
-    simpler, more = measured[:place], measured[place + 1 :]
-    parts = [sustains, *(_versus(ratios, chosen, arm) for arm in simpler)]
-    because = ", ".join(parts)
+    because = ", ".join([sustains, *(_versus(ratios, chosen, arm) for arm in simpler)])
     if more:
         reaches = " and ".join(_versus_chosen(ratios, chosen, arm) for arm in more)
         because += (
@@ -59,11 +67,57 @@ def decide(
     if no_difference:
         because = f"No difference was found, so the simplest is kept: {_lower(because)}"
     elif chosen.name not in BATCHING:
-        because = f"Batching does not pay: {_lower(because)}"
-    left_out = [LABELS[arm.name] for arm in arms if arm.capacity_rps is None]
+        # It pays or not only by arms that batch and of which that much is known.
+        if any(arm.name in BATCHING for arm in (*undecided, *left_out)):
+            because = f"Whether batching pays was not decided: {_lower(because)}"
+        elif any(arm.name in BATCHING for arm in more):
+            because = f"Batching does not pay: {_lower(because)}"
+    if undecided:
+        because += f"; {_not_decided(undecided, chosen)}"
     if left_out:
-        because += f"; {' and '.join(left_out)} was not judged: the generator was the limit"
+        because += f"; {_not_judged(left_out)}"
     return Verdict(chosen.name, f"{because}.", _settings(chosen), no_difference)
+
+
+def _is_undecided(ratios: Sequence[ArmRatio], arm: ArmResult, chosen: ArmResult) -> bool:
+    """Whether either of the two would be kept, if it were known how much both sustain."""
+    found = _of(ratios, chosen, arm)
+    if found.ratio is not None or not arm.capacity_rps:
+        return False
+    surely_more = (found.low or 0.0) >= MUST_GAIN
+    surely_no_more = found.high is not None and found.high < MUST_GAIN
+    return not (surely_more if found.arm == chosen.name else surely_no_more)
+
+
+def _not_decided(undecided: Sequence[ArmResult], chosen: ArmResult) -> str:
+    """Of which arms it is not known what they sustain at most."""
+    no_end = [LABELS[arm.name] for arm in (chosen, *undecided) if _has_no_end(arm)]
+    return (
+        f"{_were([_at_least(arm) for arm in undecided])} not decided: nothing that was tried on "
+        f"{_and(no_end)} failed, so the load generator, or the time, was the limit"
+    )
+
+
+def _at_least(arm: ArmResult) -> str:
+    low = f"at least {arm.capacity_interval_rps[0]:,.0f}" if arm.capacity_interval_rps else ""
+    return f"{LABELS[arm.name]} ({low if _has_no_end(arm) else f'{arm.capacity_rps:,.0f}'})"
+
+
+def _not_judged(arms: Sequence[ArmResult]) -> str:
+    return f"{_were([LABELS[arm.name] for arm in arms])} not judged: the generator was the limit"
+
+
+def _were(names: Sequence[str]) -> str:
+    return f"{_and(names)} {'was' if len(names) == 1 else 'were'}"
+
+
+def _and(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _has_no_end(arm: ArmResult) -> bool:
+    return arm.capacity_interval_rps is not None and arm.capacity_interval_rps[1] is None
 
 
 def _none_holds(arms: Sequence[ArmResult], slo_p99_ms: float) -> Verdict:
@@ -105,10 +159,7 @@ def _decide_for_rate(arms: Sequence[ArmResult], slo_p99_ms: float, rate_rps: flo
         unknown = [a for a in arms[: arms.index(arm)] if a.demand and a.demand.holds is None]
         tail = f"; {' and '.join(LABELS[a.name] for a in failed)} did not" if failed else ""
         if unknown:
-            tail += (
-                f"; {' and '.join(LABELS[a.name] for a in unknown)} was not judged: the generator "
-                "was the limit"
-            )
+            tail += f"; {_not_judged(unknown)}"
         simplest = "" if tail else ", and it is the simplest to run"
         p99 = sorted(
             x.p99_ms
@@ -123,12 +174,22 @@ def _decide_for_rate(arms: Sequence[ArmResult], slo_p99_ms: float, rate_rps: flo
         )
     if all(arm.demand is None or arm.demand.holds is None for arm in arms):
         return _none_holds([], slo_p99_ms)
-    best = max(arms, key=lambda a: a.capacity_rps or 0.0)
-    most = (
-        f"the most that was sustained is {_capacity(best)} requests/s, by {LABELS[best.name]}"
-        if best.capacity_rps
-        else "none kept the budget at any load tried"
-    )
+    unknown = [a for a in arms if a.demand is None or a.demand.holds is None]
+    best = max((a for a in arms if a not in unknown), key=lambda a: a.capacity_rps or 0.0)
+    most = "none kept the budget at any load tried"
+    if (best.capacity_rps or 0.0) >= rate_rps:
+        held, counted = held_at(best.levels, rate_rps)
+        most = (
+            f"that takes two of three levels at it, and {LABELS[best.name]} came nearest with "
+            f"{held} of {counted}: its capacity, {_capacity(best)}, is where about half of them "
+            "hold"
+        )
+    elif best.capacity_rps:
+        most = (
+            f"the most that was sustained is {_capacity(best)} requests/s, by {LABELS[best.name]}"
+        )
+    if unknown:
+        most += f"; {_not_judged(unknown)}"
     return Verdict(
         "none",
         f"No arm holds {rate_rps:,g} requests/s within p99 {slo_p99_ms:g} ms; {most}.",
@@ -150,8 +211,9 @@ def _versus_chosen(ratios: Sequence[ArmRatio], chosen: ArmResult, more: ArmResul
 
 
 def _ratio(found: ArmRatio) -> str:
-    if found.ratio is None:
-        return f"at least {found.low:.2f}×" if found.low else ""
+    if found.ratio is None:  # chosen, or decided against, by the end that is known
+        most = "" if found.high is None else f"at most {found.high:.2f}×"
+        return f"at least {found.low:.2f}×" if found.low else most
     if found.low is None or found.high is None:
         return f"{found.ratio:.2f}×"
     return f"{found.ratio:.2f}× ({found.low:.2f}–{found.high:.2f})"

@@ -134,7 +134,13 @@ def compare(
 
     from tritonkit.bench.compare import compare as run
     from tritonkit.bench.demand import rate_of_a_day
-    from tritonkit.bench.regression import judge, parse_rule, read_result, require_same_question
+    from tritonkit.bench.regression import (
+        judge,
+        parse_rule,
+        read_result,
+        require_comparable,
+        require_same_question,
+    )
     from tritonkit.bench.subject import Comparison
     from tritonkit.cli.outputs import publish
     from tritonkit.report.html import render_html
@@ -152,6 +158,7 @@ def compare(
     before = read_result(baseline) if baseline else None
     if before is not None and baseline is not None:
         require_same_question(before, baseline, model, slo_p99_ms)
+        require_comparable(rules, before, arms, rate_rps)
     # Locust warns that all users start at once, which is what is wanted here.
     logging.getLogger("locust").setLevel(logging.ERROR)
     out = out or Path("results") / model

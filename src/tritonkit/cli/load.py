@@ -256,7 +256,7 @@ def _lines(
         text = f"{record.no_connection:,} requests found all --connections busy; their wait counts"
         yield "connections", text
     if (split := record.time_split) is not None:
-        parts = ("client", "wire", "queue", "input", "compute", "output")
+        parts = ("client", "connection", "wire", "queue", "input", "compute", "output")
         text = ", ".join(f"{part} {_ms(getattr(split, f'{part}_ms'))}" for part in parts)
         yield "mean time", f"{_ms(split.total_ms)} ms = {text}"
         if split.remark:

@@ -49,14 +49,14 @@ def package(context: click.Context, /, exported: Path | None, **options: Any) ->
 
 
 def _package_model(exported: Path, options: dict[str, Any], given: frozenset[str]) -> Path:
-    from tritonkit.bench.machine import usable_cpus
+    from tritonkit.bench.machine import cpu_limit
     from tritonkit.repository.package import package_model
 
     return package_model(
         exported,
         options["name"] or exported.resolve().stem,
         options["repository"],
-        read_settings(options, given, len(usable_cpus())),
+        read_settings(options, given, cpu_limit()),
         options["version"],
         prove=partial(_prove, exported),
         force=options["force"],

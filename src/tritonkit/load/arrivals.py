@@ -44,10 +44,12 @@ class Arrival(NamedTuple):
 class Arrivals(Protocol):
     """A pattern of arrivals.
 
-    own_rate: it brings its own rates, and `rate_rps` is not looked at.
+    own_rate: it brings its own rates, and `rate_rps` is not looked at. stationary: its rate and
+    payloads are the same all through, so what differs at the start is warm-up.
     """
 
     own_rate: ClassVar[bool]
+    stationary: ClassVar[bool]
 
     @property
     def name(self) -> str:
@@ -72,6 +74,7 @@ class Poisson:
     """Independent users: exponential gaps, the first one too."""
 
     own_rate: ClassVar[bool] = False
+    stationary: ClassVar[bool] = True
     name: str = field(default="poisson", init=False)
     length_s: float = field(default=math.inf, init=False)
 
@@ -90,6 +93,7 @@ class Constant:
     """Evenly spaced, from 0 on. The seed plays no part."""
 
     own_rate: ClassVar[bool] = False
+    stationary: ClassVar[bool] = True
     name: str = field(default="constant", init=False)
     length_s: float = field(default=math.inf, init=False)
 
@@ -114,6 +118,7 @@ class Bursts:
     on_s: float = 0.2
     off_s: float = 0.8
     own_rate: ClassVar[bool] = False
+    stationary: ClassVar[bool] = False
     length_s: float = field(default=math.inf, init=False)
 
     def __post_init__(self) -> None:
@@ -155,6 +160,7 @@ class Steps:
 
     steps: tuple[tuple[float, float], ...]
     own_rate: ClassVar[bool] = True
+    stationary: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for rate_rps, step_s in self.steps:
@@ -209,6 +215,7 @@ class Ramp:
     from_rps: float
     to_rps: float
     own_rate: ClassVar[bool] = True
+    stationary: ClassVar[bool] = False
     length_s: float = field(default=math.inf, init=False)
 
     def __post_init__(self) -> None:
@@ -252,6 +259,7 @@ class Trace:
     name: str
     arrivals: tuple[Arrival, ...] = field(repr=False)
     own_rate: ClassVar[bool] = True
+    stationary: ClassVar[bool] = False
 
     @property
     def length_s(self) -> float:

@@ -51,8 +51,9 @@ class LevelRun:
     """What a level left behind.
 
     samples: one for each request, in the order of their intended starts. generator_cpu: CPU
-    seconds per wall second of the busiest process that sent. first_in_line: whether all of them
-    ran ahead of the other processes of the machine; see `priority`.
+    seconds per wall second of the busiest process that sent, while requests were started; not of
+    the wait for the last answers. first_in_line: whether all of them ran ahead of the other
+    processes of the machine; see `priority`.
     """
 
     samples: list[Sample]
@@ -127,6 +128,7 @@ class Generator:
         self.run = Run(requests, arrivals, level.duration_s, index=index, of=of)
         self.ahead = False
         self.busy = 0.0
+        self._duration_s = level.duration_s
         self._give_up_after_s = level.duration_s + DRAIN_S + sending.timeout_s
         self._shared = None
         if sending.shared_memory:
@@ -154,16 +156,22 @@ class Generator:
         """Send everything, from `start_ns` (time.perf_counter_ns) on, until all is answered, the
         time for that is up, or `stop()` is true. There is a sample for every request then.
         """
-        run, users = self.run, runner.user_greenlets
+        run, users, start_s = self.run, runner.user_greenlets, start_ns / 1e9
+
+        def wait_until(end_s: float) -> None:
+            while users and (left_s := end_s - time.perf_counter()) > 0 and not stop():
+                gevent.sleep(min(_LOOK_S, left_s))
+
         with first_in_line() as self.ahead:
             run.start(start_ns)
-            wall, cpu = time.perf_counter(), time.process_time()
+            cpu = time.process_time()
+            wait_until(start_s + self._duration_s)
+            # There may have been nothing to send, and the users have gone before the start.
+            took_s = max(time.perf_counter() - start_s, _LOOK_S)
+            self.busy = (time.process_time() - cpu) / took_s
             # The users end by themselves when the run has no more; the deadline is for a server
             # that hangs.
-            deadline_s = start_ns / 1e9 + self._give_up_after_s
-            while users and time.perf_counter() < deadline_s and not stop():
-                gevent.sleep(_LOOK_S)
-            self.busy = (time.process_time() - cpu) / (time.perf_counter() - wall)
+            wait_until(start_s + self._give_up_after_s)
         if users and stop():
             run.given_up_as = "cancelled"
             run.finish()

@@ -101,7 +101,12 @@ def measure_level(
     counted = _counted_since(before, client, model)
     is_open = level.mode == "open"
     duration_s = level.duration_s if cut is None else _length_s(run.samples, level.duration_s)
-    stats = summarise(run.samples, duration_s=duration_s, open_loop=is_open)
+    stats = summarise(
+        run.samples,
+        duration_s=duration_s,
+        open_loop=is_open,
+        stationary=not is_open or level.arrivals.stationary,
+    )
     record = LevelRecord(
         **vars(stats),
         mode=level.mode,
@@ -109,7 +114,7 @@ def measure_level(
         arrivals=level.arrivals.name if is_open else "",
         seed=level.seed,
         generator_cpu=run.generator_cpu,
-        generator_bound=generator_bound(stats, run.generator_cpu),
+        generator_bound=generator_bound(stats, run.generator_cpu, slo_p99_ms),
         mean_batch=counted.mean_batch,
         time_split=split(run.samples, counted),
         holds_slo=holds_budget(stats, slo_p99_ms) if slo_p99_ms and cut is None else None,
@@ -154,9 +159,15 @@ def holds_budget(stats: LevelStats, slo_p99_ms: float) -> bool:
     return stats.errors == 0 and within and stats.steady
 
 
-def generator_bound(stats: LevelStats, generator_cpu: float) -> bool:
+def generator_bound(
+    stats: LevelStats, generator_cpu: float, slo_p99_ms: float | None = None
+) -> bool:
     """Whether the generator may be what was measured: it used a whole core, or the p99 of its
-    lateness is above 1 ms and above 5 % of the latency's.
+    lateness is above 1 ms and above 5 % of the latency's, or of the budget if that is less. By its
+    latency alone a level that fails would count, and one that holds and was as late would not.
     """
+    p99_ms = stats.p99_ms or 0.0
+    if slo_p99_ms:
+        p99_ms = min(stats.p99_ms or slo_p99_ms, slo_p99_ms)  # nothing answered: it fails
     late_ms = stats.lateness_p99_ms or 0.0
-    return late_ms > max(LATE_MS, LATE_SHARE * (stats.p99_ms or 0.0)) or generator_cpu > BUSY
+    return late_ms > max(LATE_MS, LATE_SHARE * p99_ms) or generator_cpu > BUSY

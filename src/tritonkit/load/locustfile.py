@@ -24,7 +24,7 @@ from locust.runners import MasterRunner, WorkerRunner
 from tritonkit.client.client import Client
 from tritonkit.client.transport import InferRequest
 from tritonkit.errors import CheckFailedError, InputError, TritonkitError
-from tritonkit.load.arrivals import Arrival, parse_arrivals, share
+from tritonkit.load.arrivals import POISSON, Arrival, Constant, parse_arrivals, share
 from tritonkit.load.distributed import Delivery, Parts
 from tritonkit.load.requests import ONE, make_requests
 from tritonkit.load.shares import parse_shares
@@ -36,6 +36,7 @@ from tritonkit.stats.latency import summarise
 log = logging.getLogger(__name__)
 
 _GRACE_S = 5.0  # in which a worker that is done, or a message, may be late
+_STATIONARY = {pattern.name for pattern in (POISSON, Constant())}
 
 
 class ArmUser(InferUser):
@@ -321,7 +322,8 @@ def _conclude(environment: Environment, samples: list[Sample], length_s: float) 
         log.info("raw samples are in %s", path)
     # A closed loop has neither; the pattern is not read again, its file may have gone.
     is_open = bool(options.rate_rps) or options.arrivals != "poisson"
-    stats = summarise(samples, duration_s=length_s, open_loop=is_open)
+    stationary = not is_open or options.arrivals in _STATIONARY
+    stats = summarise(samples, duration_s=length_s, open_loop=is_open, stationary=stationary)
     kinds = ", ".join(f"{kind} {count}" for kind, count in stats.error_kinds.items())
     said = f"from raw samples: {stats.requests} requests, {stats.errors} errors"
     said += f" ({kinds})" if kinds else ""

@@ -25,7 +25,7 @@ class RatioView:
     high: float | None
     differs: bool
     says: str
-    """`more`, `less` or `no difference`, so that no reader has to look for the 1."""
+    """`more`, `less`, `no difference` or `not known`, so that no reader has to look for the 1."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _ratio(measured: Mapping[str, Any]) -> RatioView:
         low=low,
         high=high,
         differs=differs,
-        says=prose.difference(value, differs),
+        says=prose.difference(value, low, differs),
     )
 
 

@@ -64,10 +64,13 @@ def ratio(value: Any, sign: str = "×") -> str:
 
 
 def ratio_span(low: Any, high: Any) -> str:
-    """The interval of a factor, such as `4.12–5.20×`; empty unless both ends are known."""
-    if number(low) is None or number(high) is None:
-        return ""
-    return f"{ratio(low, '')}{TO}{ratio(high)}"
+    """The interval of a factor, such as `4.12–5.20×`; `4.12× or more` where it is open, and
+    `5.20× or less` where it begins at 0; empty where neither end is known.
+    """
+    least, most = number(low), number(high)
+    if most is None:
+        return f"{ratio(least)} or more" if least else ""
+    return f"{ratio(least, '')}{TO}{ratio(most)}" if least else f"{ratio(most)} or less"
 
 
 def pair(interval: Any) -> tuple[float, float | None] | None:

@@ -73,14 +73,17 @@ def method(how: Mapping[str, Any], machine: Mapping[str, Any], needed_rps: float
         (
             "Not counted",
             "A level is not counted where the generator may have been the limit: the p99 of its "
-            f"lateness is above 1 ms and above 5{f.NBSP}% of the latency, or it used a whole core. "
-            "Such a level is shown in grey and decides nothing.",
+            f"lateness is above 1 ms and above 5{f.NBSP}% of the latency (or of the budget, where "
+            "that is less), or it used a whole core. Such a level is shown in grey and decides "
+            "nothing.",
         ),
         (
             "Time split",
-            "Queue, input, compute and output are Triton's own counters over the level, client is "
-            "what the generator spent on the request, wire is the rest. Where the parts do not "
-            f"add up to the mean latency within 10{f.NBSP}%, the page says so.",
+            "Queue, input, compute and output are Triton's own counters over the level. Client is "
+            "how late the generator itself was with the request. Connection is the wait for one of "
+            "its connections where all were busy: a wait for the server, which the server's queue "
+            "does not show. Wire is the rest. Where the parts do not add up to the mean latency "
+            f"within 10{f.NBSP}%, the page says so.",
         ),
         (
             "Ceiling",
@@ -152,17 +155,27 @@ def _spread(numbers: Mapping[str, Any]) -> str:
 
 
 def _load(how: Mapping[str, Any]) -> str:
-    levels = f.number(how.get("time_budget_s"))
-    budget = "" if levels is None else f", of which {f.compact(levels)} s were for the levels"
-    thorough = ", in a thorough run" if how.get("thorough") is True else ""
     return (
         "In a closed loop, a fixed number of users each send a request, wait for its answer and "
         "send the next. In an open loop, requests leave at random times with a given mean rate "
         "(Poisson arrivals), whether or not earlier ones have been answered. Each level sent for "
         f"{f.compact(how.get('level_duration_s'))} s, and for up to four times as long where its "
-        "rate is too low for a p99 otherwise. The comparison took "
-        f"{f.compact(how.get('wall_s'))} s{budget}{thorough}."
+        f"rate is too low for a p99 otherwise. {_took(how)}."
     )
+
+
+def _took(how: Mapping[str, Any]) -> str:
+    """How long the comparison took. Its clock begins anew where it was gone on with; that of the
+    levels does not.
+    """
+    levels, budget = (f.number(how.get(key)) for key in ("levels_s", "time_budget_s"))
+    of = "" if budget is None else f", of a budget of {f.compact(budget)} s"
+    wall = f"{f.compact(how.get('wall_s'))} s"
+    if f.number(how.get("resumed")):
+        before = "" if levels is None else f"The levels took {f.compact(levels)} s in all{of}. "
+        return f"{before}The session that ended the comparison took {wall}"
+    spent = "" if levels is None else f"; its levels took {f.compact(levels)} s{of}"
+    return f"The comparison took {wall}{spent}"
 
 
 def _capacity(how: Mapping[str, Any]) -> str:

@@ -74,13 +74,13 @@ def versus_baseline(ratio: str, span: str, says: str) -> str:
     return f"{ratio}{ends} the single session{tail}"
 
 
-def difference(ratio: float | None, differs: bool) -> str:
-    """What a ratio and its interval say. No difference is a finding, not a failure."""
-    if ratio is None:
-        return "not known"
+def difference(ratio: float | None, low: float | None, differs: bool) -> str:
+    """What a ratio and its interval say. No difference is a finding, not a failure; an interval
+    that is known at one end only may still say that they differ.
+    """
     if not differs:
-        return NO_DIFFERENCE
-    return "more" if ratio > 1 else "less"
+        return "not known" if ratio is None else NO_DIFFERENCE
+    return "more" if ((low if ratio is None else ratio) or 0.0) > 1 else "less"
 
 
 def capacity_note(capacity_rps: float | None, interval: str) -> str:

@@ -11,6 +11,11 @@ from tritonkit.report import levels, prose
 
 Level = Mapping[str, Any]
 
+WAITED = 0.05
+"""A level is no longer an open loop where more than this share of its requests found no free
+connection: the server never saw more of them at a time than there are connections.
+"""
+
 
 def reservations(result: Mapping[str, Any]) -> tuple[str, ...]:
     """One sentence each; empty where there is nothing to hold against it."""
@@ -52,10 +57,31 @@ def _of_arm(arm: Mapping[str, Any], slo_p99_ms: float | None) -> list[str]:
         because = restless[-1].get("unsteady_because")
         tail = f": {because} {_at(restless[-1], restless)}" if because else ""
         found.append(f"{_so_many(restless, runs)} not steady{tail}")
+    found += _waited(runs)
     ends = f.pair(arm.get("capacity_interval_rps"))
     if ends is not None and ends[1] is None and f.number(arm.get("capacity_rps")):
         found.append("the capacity may be higher, because nothing that was tried failed")
     return found
+
+
+def _waited(runs: Sequence[Level]) -> list[str]:
+    """Of the levels that held: one that failed would have failed without them."""
+    held = [v for v in runs if v.get("holds_slo") is True and levels.state(v) == "held"]
+    waited = [v for v in held if _share_waited(v) > WAITED]
+    if not waited:
+        return []
+    worst = max(waited, key=_share_waited)
+    more = f", and more than 1 in 20 in {len(waited) - 1} more that held" if waited[1:] else ""
+    return [
+        f"{f.count(worst.get('no_connection'))} of {f.counted(worst.get('requests'), 'request')} "
+        f"at {f.compact(worst.get('offered'))} req/s waited for one of the generator's "
+        f"connections{more}; the server saw no more at a time than there are connections"
+    ]
+
+
+def _share_waited(level: Level) -> float:
+    waited, requests = (f.number(level.get(key)) for key in ("no_connection", "requests"))
+    return waited / requests if waited and requests else 0.0
 
 
 def _few_requests(runs: Sequence[Level]) -> list[str]:

@@ -10,7 +10,7 @@ from tritonkit.report import formats as f
 from tritonkit.report import prose
 from tritonkit.report.levels import Scale, below_capacity, purpose
 
-PARTS = ("client", "wire", "queue", "input", "compute", "output")
+PARTS = ("client", "connection", "wire", "queue", "input", "compute", "output")
 """In the order in which a request passes them, but for the way back."""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tritonkit.samples import NOT_SENT, Sample
 from tritonkit.stats.confidence import percentile_interval, requests_needed, variance_inflation
-from tritonkit.stats.steady import answered_drift, settle, throughput_drift
+from tritonkit.stats.steady import answered_drift, latency_drift, settle, throughput_drift
 
 LATE_MS = 1.0
 """A request sent later than so long after its intended start is late."""
@@ -29,8 +29,9 @@ class LevelStats:
     than LATE_MS after the intended start; no_connection: how many found all connections busy;
     lateness_p99_ms: how late the generator was, a wait for a connection left out, as that is the
     server's doing. Of an open loop only (0 and None in a closed one).
-    warmup_s: what was left out at the start, 0 if the level never settled. duration_s: the rest;
-    achieved_rps: requests answered per second of it.
+    warmup_s: what was left out at the start, 0 if the level never settled. duration_s: the rest,
+    and in an open loop until the last answer was in; achieved_rps: requests answered per second
+    of it.
     p50_interval_ms, p99_interval_ms: 95 %, or None if the level is too short to give any.
     p99_enough: whether it had the p99_needs answered requests that a p99 takes. That number
     grows with the dependence between neighbours, of which a short level shows only a part.
@@ -63,13 +64,16 @@ class LevelStats:
     unsteady_because: str
 
 
-def summarise(samples: Sequence[Sample], *, duration_s: float, open_loop: bool) -> LevelStats:
+def summarise(
+    samples: Sequence[Sample], *, duration_s: float, open_loop: bool, stationary: bool = True
+) -> LevelStats:
     """The numbers of one level. duration_s: of all that was sent, its warm-up included.
 
     An open loop counts the requests that were *intended* in the window, for as long as they
     took; a closed loop those that were answered in it, because its users start no others, and
     those that were sent in it and failed, however late. The warm-up is found by `settle`; a
-    level whose latency drifts even without it has none, and is counted whole.
+    level whose latency drifts even without it has none, and is counted whole. So is one whose
+    load was not stationary: its start differs from the rest because it was asked to.
     """
     columns = zip(*samples, strict=True) if samples else ((),) * len(Sample._fields)
     intended_ns, sent_ns, done_ns, _, errors, put_off_ns = columns
@@ -85,14 +89,15 @@ def summarise(samples: Sequence[Sample], *, duration_s: float, open_loop: bool) 
     in_order = np.flatnonzero(within & good)
     in_order = in_order[np.argsort(at[in_order], kind="stable")]
     latency_ms = (done - intended)[in_order] / 1e6
-    cut, drift = settle(latency_ms)
+    cut, drift = settle(latency_ms) if stationary else (0, latency_drift(latency_ms))
     start_ns = int(at[in_order[cut]]) if cut else 0
     counted = within & (at >= start_ns)
     in_order, latency_ms = in_order[cut:], latency_ms[cut:]
 
     took_s = duration_s - start_ns / 1e9
-    if open_loop and counted.any():
-        took_s = max(took_s, (int(done[counted].max()) - start_ns) / 1e9)
+    if open_loop and len(in_order):
+        # Not until a request that was given up: that is no time in which any was answered.
+        took_s = max(took_s, (int(done[in_order].max()) - start_ns) / 1e9)
     times = (start_ns / 1e9, duration_s)
     if not drift and open_loop:
         drift = answered_drift(intended[counted] / 1e9, good[counted], *times)

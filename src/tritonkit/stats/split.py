@@ -17,11 +17,13 @@ WITHIN = 0.1
 class TimeSplit:
     """Milliseconds of the mean answered request; the warm-up is in it, as the counters have it.
 
-    client_ms: from its intended start until it was sent. wire_ms: what the client waited beyond
-    the server's own total: the network, the front end, reading the answer. queue_ms, input_ms,
-    compute_ms, output_ms: the server's parts. A run counts for each of the requests that shared
-    it, so that compute_ms is what a request waited for and not what it cost. total_ms: what the
-    client saw, from the intended start.
+    client_ms: from its intended start until it was sent, or was put off because all connections
+    were busy. connection_ms: from then until one was free and it was sent: a wait for the server,
+    which the server does not see. wire_ms: what the client waited beyond the server's own total:
+    the network, the front end, reading the answer. queue_ms, input_ms, compute_ms, output_ms: the
+    server's parts. A run counts for each of the requests that shared it, so that compute_ms is
+    what a request waited for and not what it cost. total_ms: what the client saw, from the
+    intended start.
     adds_up: whether the parts make up total_ms within WITHIN, and none is negative by more.
     remark: why they do not, or why they may be of other requests as well; "" if all is well.
     """
@@ -35,6 +37,7 @@ class TimeSplit:
     total_ms: float
     adds_up: bool
     remark: str
+    connection_ms: float = 0.0
 
 
 def split(samples: Sequence[Sample], counted: ServerCounters) -> TimeSplit | None:
@@ -47,7 +50,9 @@ def split(samples: Sequence[Sample], counted: ServerCounters) -> TimeSplit | Non
     if not good or counted.requests <= 0 or counted.success_ns <= 0:
         return None
     total_ms = fmean(s.done_ns - s.intended_ns for s in good) / 1e6
-    client_ms = fmean(s.sent_ns - s.intended_ns for s in good) / 1e6
+    unsent_ms = fmean(s.sent_ns - s.intended_ns for s in good) / 1e6
+    put_off = (s.sent_ns - s.put_off_ns for s in good if s.put_off_ns is not None)
+    connection_ms = sum(put_off) / len(good) / 1e6
     server_ms, queue_ms, input_ms, compute_ms, output_ms = (
         ns / counted.requests / 1e6
         for ns in (
@@ -58,12 +63,14 @@ def split(samples: Sequence[Sample], counted: ServerCounters) -> TimeSplit | Non
             counted.output_ns,
         )
     )
-    wire_ms = total_ms - client_ms - server_ms
+    service_ms = total_ms - unsent_ms
     parts_ms = queue_ms + input_ms + compute_ms + output_ms
-    wrong = _wrong(total_ms, client_ms, server_ms, parts_ms, counted.cache_hits / counted.requests)
+    cached = counted.cache_hits / counted.requests
+    wrong = _wrong(total_ms, service_ms, server_ms, parts_ms, cached)
     return TimeSplit(
-        client_ms=client_ms,
-        wire_ms=wire_ms,
+        client_ms=unsent_ms - connection_ms,
+        connection_ms=connection_ms,
+        wire_ms=service_ms - server_ms,
         queue_ms=queue_ms,
         input_ms=input_ms,
         compute_ms=compute_ms,
@@ -97,10 +104,12 @@ def _others(samples: Sequence[Sample], answers: int, counted: ServerCounters) ->
 
 
 def _wrong(
-    total_ms: float, client_ms: float, server_ms: float, parts_ms: float, cached: float
+    total_ms: float, service_ms: float, server_ms: float, parts_ms: float, cached: float
 ) -> str:
-    """Where the parts do not make up the whole. cached: the share of answers from the cache."""
-    service_ms, missing_ms = total_ms - client_ms, server_ms - parts_ms
+    """Where the parts do not make up the whole. service_ms: from the real send. cached: the share
+    of answers from the cache.
+    """
+    missing_ms = server_ms - parts_ms
     if service_ms - server_ms < -WITHIN * total_ms:
         return (
             f"the server counts {server_ms:.3g} ms a request and the client waited only "

@@ -1,7 +1,7 @@
 """Whether and since when a level is steady: its warm-up, and the drift of what is left.
 
 Both are made for short levels of heavy-tailed latencies that depend on their neighbours, where
-many a textbook rule cries wolf; `benchmarks/statistics.py` has the figures.
+many a textbook rule cries wolf; `benchmarks/calibration.py` has the figures.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def warm_up(latency_ms: np.ndarray) -> int:
     """How many of the first latencies are unlike the second half.
 
     They are the batches from the start on whose geometric means all lie outside nine tenths of the
-    second half's. So a hiccup later on stays in, however bad, and so does all of a level that has
-    not settled when its first half is over. It is Conway's rule (1963: cut until the first is
-    neither the largest nor the smallest of the rest) made robust. The better known MSER-5 (White
-    1997) is not used: it minimises a standard error, so it cuts away every early stall, and
-    chance's busy periods too.
+    second half's, all above or all below. So a hiccup later on stays in, however bad, also one
+    right after a start that was quick, and so does all of a level that has not settled when its
+    first half is over. It is Conway's rule (1963: cut until the first is neither the largest nor
+    the smallest of the rest) made robust. The better known MSER-5 (White 1997) is not used: it
+    minimises a standard error, so it cuts away every early stall, and chance's busy periods too.
     """
     if len(latency_ms) < LEAST_TO_SETTLE:
         return 0
@@ -62,7 +62,9 @@ def warm_up(latency_ms: np.ndarray) -> int:
     levels = sums / np.diff(bounds)
     rest = levels[batches // 2 :]
     low, middle, high = np.percentile(rest, (5, 50, 95))
-    off = ((levels < low) | (levels > high)) & (np.abs(levels - middle) > np.log(OFF))
+    above = (levels > high) & (levels - middle > np.log(OFF))
+    below = (levels < low) & (middle - levels > np.log(OFF))
+    off = above if above[0] else below
     first = int(np.argmin(off)) if not off.all() else batches
     return 0 if first >= batches // 2 else int(bounds[first])
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tritonkit.bench.demand import demand, holds_rate, rate_of_a_day
+from tritonkit.bench.demand import demand, held_at, holds_rate, rate_of_a_day
 
 
 def test_rate_of_a_day():
@@ -70,3 +70,10 @@ def test_only_levels_at_the_rate_count(level):
     ]
     assert holds_rate(levels, 50) is None
     assert holds_rate([*levels, level("open", 50, purpose="rate")], 50) is True
+
+
+def test_levels_that_held_at_the_rate(level):
+    """How many levels at the rate held, of those that count."""
+    levels = [level("open", 50, holds=h, purpose="rate") for h in (True, False, True)]
+    bound = level("open", 50, purpose="rate", generator_bound=True)
+    assert held_at([*levels, bound, level("open", 60)], 50) == (2, 3)

@@ -5,6 +5,7 @@ import pytest
 from tritonkit.bench.levels import (
     Wanted,
     capacity,
+    connections,
     guess_rps,
     length_s,
     next_curve,
@@ -120,3 +121,21 @@ def test_guess(level):
 def test_length(wanted, length):
     """A slow rate gets a longer level, so that its p99 rests on enough, but not any longer."""
     assert length_s(wanted, 2.5, 500) == length
+
+
+@pytest.mark.parametrize(
+    ("rate_rps", "slo_p99_ms", "most"),
+    [
+        (5800, 50, 256),
+        (2500, 50, 250),
+        (2000.1, 50, 201),
+        (1281, 50, 129),
+        (1280, 50, 128),
+        (1, 50, 128),
+        (0, 50, 128),
+        (1e6, 1e6, 256),
+    ],
+)
+def test_connections(rate_rps, slo_p99_ms, most):
+    """Twice what is in flight where a level just holds the budget, between 128 and 256."""
+    assert connections(rate_rps, slo_p99_ms) == most

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tritonkit.bench.progress import Progress, Step
+from tritonkit.bench.progress import Progress, SoakEnd, SoakLevel, SoakOf, Step
 from tritonkit.bench.result import Ceiling, CeilingPoint, TuningRun
 from tritonkit.errors import InputError
 from tritonkit.stats.scrape import ServerCounters
@@ -44,6 +44,28 @@ def test_all_comes_back(file, step):
     assert (again.ceiling, again.tuning, again.steps) == (ceiling, {"ort_baseline": runs}, steps)
     assert again.levels("ort_baseline") == [steps[0].level, steps[2].level]
     assert again.spent_s == 7.5
+
+
+def test_soak_comes_back(file):
+    """The levels of a soak, and how it ended, are as they were."""
+    first = Progress(file, QUESTION)
+    of = SoakOf("ort_baseline", 70.0, 60.0)
+    levels = [SoakLevel(of, 30.0 + i, 70.0, None, 2**30, 0, i, 0) for i in range(3)]
+    for level in levels:
+        first.keep_soak_level(level)
+    end = SoakEnd(of, 90.0, "the server died")
+    first.keep_soak_end(end)
+    again = Progress(file, QUESTION)
+    assert (again.soak_levels, again.soak_ends) == (levels, [end])
+
+
+def test_next_round(file, step):
+    """A new round is one that no arm has a level of yet, also after an interruption within one."""
+    progress = Progress(file, QUESTION)
+    assert progress.next_round == 1
+    progress.keep_step(step("ort_baseline", round=1))
+    assert progress.next_round == 2
+    assert Progress(file, QUESTION).next_round == 2
 
 
 def test_counters_add_up(file, step):

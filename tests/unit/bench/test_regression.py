@@ -4,7 +4,13 @@ import json
 
 import pytest
 
-from tritonkit.bench.regression import judge, parse_rule, read_result, require_same_question
+from tritonkit.bench.regression import (
+    judge,
+    parse_rule,
+    read_result,
+    require_comparable,
+    require_same_question,
+)
 from tritonkit.errors import InputError
 
 
@@ -12,12 +18,14 @@ def result(capacity=100.0, within=0.02, ratio=2.0, p99s=(), **more):
     """A result of two arms; the second sustains so much, known within so much."""
     interval = [capacity * (1 - within), capacity * (1 + within)]
     levels = [
-        {"purpose": "rate", "offered": 50, "generator_bound": False, "p99_ms": p99} for p99 in p99s
+        {"purpose": "rate", "offered": 50, "generator_bound": False, "errors": 0, "p99_ms": p99}
+        for p99 in p99s
     ]
     return {
         "schema": 2,
         "model": "m",
         "slo_p99_ms": 50.0,
+        "rate_rps": 50.0 if p99s else None,
         "arms": [
             {"name": "ort_baseline", "capacity_rps": 50, "capacity_interval_rps": [49, 51]}
             | {"levels": []},
@@ -30,6 +38,25 @@ def result(capacity=100.0, within=0.02, ratio=2.0, p99s=(), **more):
         ],
         **more,
     }
+
+
+def sustaining(rps, low, high):
+    """A result of which the second arm's capacity and interval are these."""
+    made = result()
+    made["arms"][1] |= {"capacity_rps": rps, "capacity_interval_rps": [low, high]}
+    return made
+
+
+def without(made, arm):
+    """A result without one of its arms."""
+    return made | {"arms": [x for x in made["arms"] if x["name"] != arm], "ratios": []}
+
+
+def failing(made, levels):
+    """A result whose second arm had errors in so many of its levels at the rate."""
+    for level in made["arms"][1]["levels"][:levels]:
+        level["errors"] = 40
+    return made
 
 
 def judged(rule, now, before):
@@ -91,6 +118,99 @@ def test_generator_bound_levels_do_not_count():
     assert judged("p99 +20%", now, result(p99s=(10, 10.1, 9.9))).ratio is None
 
 
+def test_failed_requests_are_no_better_p99():
+    """A server that rejects answers the rest sooner; if most levels had errors, p99 has failed."""
+    before, quick = result(p99s=(10, 10.1, 9.9)), (5, 5.1, 4.9)
+    found = judged("p99 +20%", failing(result(p99s=quick), 2), before)
+    assert found.failed and "failed requests in this run, unlike before" in found.line
+    assert not judged("p99 +20%", failing(result(p99s=quick), 1), before).failed
+
+
+def test_levels_without_an_answer_are_no_better_p99():
+    """A level in which nothing was answered has no p99, and counts as failed."""
+    now = result(p99s=(None, None, 10))
+    assert judged("p99 +20%", now, result(p99s=(10, 10.1, 9.9))).failed
+
+
+def test_failed_requests_in_both_runs():
+    """What failed before as well is unchanged."""
+    both = failing(result(p99s=(10, 10.1, 9.9)), 3)
+    assert not judged("p99 +20%", both, both).failed
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "words"),
+    [
+        (50.0, None, "the baseline has no p99 of a rate; measure it with --rate-rps"),
+        (None, 50.0, "the baseline's rate is 50 requests/s, this run's none; give --rate-rps 50"),
+        (50.0, 200.0, "rate is 200 requests/s, this run's 50; give --rate-rps 200"),
+    ],
+)
+def test_p99_of_another_rate(now, before, words):
+    """p99 at one rate says nothing of p99 at another."""
+    p99s = (10, 10.1, 9.9)
+    with pytest.raises(InputError, match=words):
+        judged("p99 +20%", result(p99s=p99s, rate_rps=now), result(p99s=p99s, rate_rps=before))
+
+
+def test_ratio_to_another_arm():
+    """A ratio to one arm is not compared with a ratio to another."""
+    now = without(result(), "ort_baseline")
+    with pytest.raises(InputError, match="ort_baseline in the baseline and triton_batched in this"):
+        judge([parse_rule("ratio -5%")], now, result())
+
+
+def test_ratio_of_the_arm_that_ratios_are_to():
+    """The first arm has no ratio to itself, so a rule on it would judge nothing."""
+    with pytest.raises(InputError, match="ratios are to ort_baseline itself; name another arm"):
+        judge([parse_rule("ort_baseline.ratio -5%")], result(), result())
+
+
+def test_rule_on_an_arm_that_is_not_there():
+    """A rule on an arm that either run lacks is refused, not passed."""
+    rule, both = parse_rule("triton_batched.capacity -10%"), result()
+    lacking = without(both, "triton_batched")
+    with pytest.raises(InputError, match="triton_batched is not in this run; name it in --arms"):
+        judge([rule], lacking, both)
+    with pytest.raises(InputError, match="triton_batched is not in the baseline; measure"):
+        judge([rule], both, lacking)
+
+
+def test_arm_of_one_run_only():
+    """A rule on all arms says of each that it could not compare it, and judges the others."""
+    lacking = without(result(), "triton_batched")
+    for now, before, run in ((lacking, result(), "this run"), (result(), lacking, "the baseline")):
+        same, other = judge([parse_rule("capacity -10%")], now, before)
+        assert not same.because and not other.failed
+        assert other.line.endswith(f"because {run} did not measure it")
+
+
+@pytest.mark.parametrize(("rule", "arm"), [("capacity -10%", ""), ("p99 +20%", "triton_batched.")])
+def test_rule_that_judges_nothing(rule, arm):
+    """If no arm has a figure in both runs, the gate must not pass."""
+    made = result(p99s=(10,))
+    for one in made["arms"]:
+        one |= {"capacity_rps": None, "capacity_interval_rps": None}
+    with pytest.raises(InputError, match=r"judges nothing .*neither run has a figure") as refused:
+        judge([parse_rule(arm + rule)], made, made)
+    assert "\n" not in str(refused.value)
+
+
+def test_rule_on_two_open_ends_judges_nothing():
+    """1000 or more before and 2000 or more now: anything may be true."""
+    now, before = sustaining(2000, 1900, None), sustaining(1000, 950, None)
+    with pytest.raises(InputError, match="nothing that was tried failed"):
+        judged("capacity -10%", now, before)
+
+
+def test_comparable_before_anything_is_measured():
+    """What cannot be compared is known from the baseline and the options alone."""
+    rules, arms = [parse_rule("p99 +20%")], ["ort_baseline", "triton_batched"]
+    require_comparable(rules, result(p99s=(10, 11)), arms, 50.0)
+    with pytest.raises(InputError, match="give --rate-rps 50"):
+        require_comparable(rules, result(p99s=(10, 11)), arms, None)
+
+
 def test_all_arms():
     """Without an arm a rule is of every arm; of a ratio all but the first, which it is to."""
     assert [x.arm for x in judge([parse_rule("capacity -5%")], result(), result())] == [
@@ -107,6 +227,53 @@ def test_capacity_that_is_gone():
     now = result()
     now["arms"][1] |= {"capacity_rps": 0.0, "capacity_interval_rps": [0.0, 0.0]}
     assert judged("capacity -10%", now, result()).failed
+
+
+def test_capacity_of_which_the_upper_end_was_not_known():
+    """Where nothing failed before, what is surely lower now has failed: 1000 or more, now 100."""
+    found = judged("capacity -10%", sustaining(100, 90, 110), sustaining(1000, 950, None))
+    assert found.failed and found.line.endswith("capacity at most -88.4%: beyond -10%")
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        ((1000, 950, None), "at least +763.6%: within -10%"),
+        ((105, 100, None), "at least -9.1%: within -10%"),
+        ((95, 90, None), "at least -18.2%: may be beyond -10%"),
+    ],
+)
+def test_capacity_without_an_upper_end_now(now, said):
+    """Where nothing fails now, it is at least so much, and that is no failure."""
+    found = judged("capacity -10%", sustaining(*now), sustaining(100, 90, 110))
+    assert said in found.line and not found.failed
+
+
+def test_open_capacity_may_have_risen_or_not():
+    """Where nothing failed before, a capacity that is no lower for sure has not failed."""
+    found = judged("capacity -10%", sustaining(940, 900, 980), sustaining(1000, 950, None))
+    assert not found.failed and found.open
+
+
+def test_no_capacity_in_either_run():
+    """An arm that sustained nothing before and nothing now is unchanged."""
+    found = judged("capacity -10%", sustaining(0.0, 0.0, 9.0), sustaining(0.0, 0.0, 9.0))
+    assert not found.failed and "no rate kept the budget in both runs" in found.line
+
+
+def test_capacity_that_is_new():
+    """An arm that sustains something for the first time has not failed."""
+    found = judged("capacity -10%", sustaining(50, 45, 55), sustaining(0.0, 0.0, 9.0))
+    assert not found.failed
+
+
+def test_ratio_that_is_known_at_its_ends_only():
+    """A ratio without a number but with an end is judged by that end."""
+    now, before = result(), result(ratio=4.0)
+    now["ratios"][0] |= {"ratio": None, "low": 4.5, "high": None}
+    assert not judged("ratio -10%", now, before).failed
+    now["ratios"][0] |= {"ratio": None, "low": 0.0, "high": 1.5}
+    assert judged("ratio -10%", now, before).failed
 
 
 def test_capacity_that_was_not_measured():
@@ -147,7 +314,10 @@ def test_read(tmp_path):
     assert read_result(tmp_path / "result.json") == result()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "{", json.dumps(result(schema=1))])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", "{", json.dumps(result(schema=1)), json.dumps(result(arms=[]))],
+)
 def test_no_result(tmp_path, text):
     """Any other file is refused in one line."""
     (tmp_path / "result.json").write_text(text)

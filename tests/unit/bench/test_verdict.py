@@ -1,9 +1,14 @@
 """The verdict: the simplest arm that does the job, in a sentence with the numbers."""
 
+from dataclasses import replace
+from itertools import combinations
+
 import pytest
 
-from tritonkit.bench.result import Demand
+from tritonkit.bench.result import ArmRatio, Demand
 from tritonkit.bench.verdict import decide
+from tritonkit.stats.capacity import Capacity
+from tritonkit.stats.ratio import ratio_of
 
 NAMES = ("ort_baseline", "triton_unbatched", "triton_batched")
 
@@ -107,6 +112,91 @@ def test_arm_that_was_not_judged(decided):
     assert because.endswith("Triton without batching was not judged: the generator was the limit.")
 
 
+def test_batching_that_was_not_judged(decided):
+    """Where the arm that batches was not judged, nothing says that batching does not pay."""
+    verdict = decided(100, 100, None)
+    assert verdict.choice == "ort_baseline" and not verdict.no_difference
+    assert verdict.because.startswith("Whether batching pays was not decided: one ONNX")
+
+
+def test_nothing_batched(arm, ratios):
+    """Where no arm batches, nothing is said of batching."""
+    arms = [arm(name, rps) for name, rps in zip(NAMES[:2], (200, 100), strict=True)]
+    verdict = decide(arms, ratios(arms, 0.02), 50, None)
+    assert verdict.because.startswith("One ONNX Runtime session sustains 200 (180–220)")
+
+
+@pytest.fixture
+def open_ended(arm):
+    """The verdict on three arms of these capacities: (rps, low, high), high None if none failed."""
+
+    def make(*capacities):
+        arms = []
+        for name, (rps, low, high) in zip(NAMES, capacities, strict=True):
+            arms.append(replace(arm(name, rps), capacity_interval_rps=(low, high)))
+        ratios = []
+        for than, one in combinations(arms, 2):
+            ours, theirs = (Capacity(a.capacity_rps, *a.capacity_interval_rps) for a in (one, than))
+            found = ratio_of(ours, theirs)
+            ratios.append(
+                ArmRatio(one.name, than.name, found.ratio, found.low, found.high, found.differs)
+            )
+        return decide(arms, ratios, 50, None)
+
+    return make
+
+
+def test_all_open_ends_are_no_finding(open_ended):
+    """Where nothing failed on any arm nothing was decided, which is not "no difference"."""
+    verdict = open_ended((3000, 2500, None), (3100, 2600, None), (4500, 3200, None))
+    assert verdict.choice == "ort_baseline" and not verdict.no_difference
+    assert verdict.because == (
+        "Whether batching pays was not decided: one ONNX Runtime session sustains 3,000 (at least "
+        "2,500) requests/s within p99 50 ms; Triton without batching (at least 2,600) and Triton "
+        "with dynamic batching (at least 3,200) were not decided: nothing that was tried on one "
+        "ONNX Runtime session, Triton without batching and Triton with dynamic batching failed, so "
+        "the load generator, or the time, was the limit."
+    )
+
+
+def test_open_end_of_batching_is_not_decided(open_ended):
+    """An arm that may sustain more than it was asked for has not lost."""
+    verdict = open_ended((3000, 2500, 3600), (2000, 1900, 2100), (4500, 3200, None))
+    assert verdict.choice == "ort_baseline"
+    assert verdict.because.startswith("Whether batching pays was not decided: one ONNX")
+    assert "Triton without batching reaches 2,000, 0.67×" in verdict.because
+    assert "reaches 4,500" not in verdict.because
+
+
+def test_open_end_that_is_high_enough(open_ended):
+    """An arm of which it is sure that it gains enough is chosen, however much more it sustains."""
+    verdict = open_ended((1000, 950, 1050), (1000, 950, 1050), (4500, 3200, None))
+    assert verdict.choice == "triton_batched"
+    assert "at least 3.05× one ONNX Runtime session (1,000)" in verdict.because
+    assert "not decided" not in verdict.because
+
+
+def test_open_end_of_the_simplest(open_ended):
+    """If the simplest arm may sustain more, one that is slower for sure has lost all the same."""
+    verdict = open_ended((3000, 2500, None), (1000, 900, 1100), (2000, 1900, 2100))
+    assert verdict.because.startswith("Batching does not pay: one ONNX Runtime session")
+    assert "Triton with dynamic batching reaches 2,000, at most 0.84×" in verdict.because
+
+
+def test_simpler_arm_with_an_open_end(open_ended):
+    """A simpler arm that may sustain as much is named with what is not known of it."""
+    verdict = open_ended((100, 95, 105), (110, 105, None), (400, 380, 420))
+    assert verdict.choice == "triton_batched"
+    assert "Triton without batching (at least 105) was not decided" in verdict.because
+    assert verdict.because.startswith("Triton with dynamic batching sustains 400 (380–420)")
+
+
+def test_arm_that_never_held_beside_an_open_end(open_ended):
+    """What sustains nothing has lost to an arm of which the most is not known."""
+    verdict = open_ended((100, 95, None), (0, 0, 5), (0, 0, 5))
+    assert verdict.because.startswith("Batching does not pay")
+
+
 def test_none_was_judged(decided):
     """If the generator was always the limit there is no verdict, and the remedy is named."""
     assert decided(None, None, None).because == (
@@ -201,6 +291,27 @@ def test_none_holds_the_rate(for_rate):
         "60 (54–66) requests/s, by one ONNX Runtime session."
     )
     assert verdict.settings is None
+
+
+def test_rate_just_below_a_capacity(arm, level, ratios):
+    """About half of the levels hold near a capacity, so a rate below one is not held for sure."""
+    levels = [level("open", 100, purpose="rate", holds=i < 4) for i in range(7)]
+    arms = [
+        arm("ort_baseline", 90, levels=levels, demand=Demand(100, False, None, None, None)),
+        arm("triton_batched", 110, levels=levels, demand=Demand(100, False, None, None, None)),
+    ]
+    assert decide(arms, ratios(arms), 50, 100).because == (
+        "No arm holds 100 requests/s within p99 50 ms; that takes two of three levels at it, and "
+        "Triton with dynamic batching came nearest with 4 of 7: its capacity, 110 (99–121), is "
+        "where about half of them hold."
+    )
+
+
+def test_rate_at_which_some_were_not_judged(for_rate):
+    """An arm that was not judged at the rate is not said to fail it, nor is its capacity used."""
+    because = for_rate(None, False, False).because
+    assert "60 (54–66) requests/s, by Triton without batching" in because
+    assert because.endswith("one ONNX Runtime session was not judged: the generator was the limit.")
 
 
 def test_rate_that_the_generator_cannot_send(for_rate):

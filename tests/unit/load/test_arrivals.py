@@ -304,6 +304,13 @@ def test_own_rates():
     assert {p.own_rate for p in (POISSON, Constant(), Bursts())} == {False}
 
 
+def test_stationary():
+    """Poisson and constant arrivals are the same all through; the others change as they go."""
+    changing = (Bursts(), Steps(((1, 1),)), Ramp(1, 2), TRACE)
+    assert {p.stationary for p in (POISSON, Constant())} == {True}
+    assert {p.stationary for p in changing} == {False}
+
+
 @pytest.mark.parametrize(
     "text",
     [

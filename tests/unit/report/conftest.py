@@ -29,6 +29,7 @@ def _level(mode: str, offered: float, rps: float, p99: float, slo: float, **rest
         "error_kinds": {},
         "not_sent": 0,
         "late": 3 if opened else 0,
+        "no_connection": 0,
         "warmup_s": 0.4,
         "duration_s": 3.6,
         "achieved_rps": rps,
@@ -58,7 +59,14 @@ def _level(mode: str, offered: float, rps: float, p99: float, slo: float, **rest
 
 def _split(total: float) -> dict[str, Any]:
     """A time split that adds up: shares of the total in ms."""
-    shares = {"client": 0.06, "wire": 0.15, "queue": 0.3, "input": 0.02, "compute": 0.44}
+    shares = {
+        "client": 0.05,
+        "connection": 0.01,
+        "wire": 0.15,
+        "queue": 0.3,
+        "input": 0.02,
+        "compute": 0.44,
+    }
     parts = {f"{part}_ms": total * share for part, share in shares.items()}
     return {
         **parts,
@@ -192,10 +200,10 @@ def _result(model: str, slo: float, **rest: Any) -> dict[str, Any]:
             "server_cpus": [2, 3, 4, 5, 6, 7],
             "generator_first": True,
             "time_budget_s": 240.0,
+            "levels_s": 187.4,
             "rounds": 6,
             "wall_s": 204.2,
             "batching_must_gain": 1.2,
-            "thorough": False,
             "resumed": 0,
             "notes": [],
         },
@@ -362,7 +370,7 @@ def old_result() -> dict[str, Any]:
     result = file_type_result()
     for key in ("ratios", "soak", "cost_per_hour"):
         del result[key]
-    for key in ("generator_first", "time_budget_s", "rounds", "thorough", "resumed"):
+    for key in ("generator_first", "time_budget_s", "levels_s", "rounds", "resumed"):
         del result["method"][key]
     result["method"] |= {"payloads": {"count": 256, "source": "payloads.npz"}, "warmup_s": 0.5}
     del result["verdict"]["no_difference"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tritonkit.report.decisions import between, ratio_views
+from tritonkit.report.times import PARTS
 from tritonkit.report.view import build_view
 
 Result = dict[str, Any]
@@ -28,10 +29,30 @@ def test_more_less_and_no_difference_are_words(ranker: Result) -> None:
         {"ratio": 0.2, "low": 0.1, "high": 0.3},
         {"ratio": 1.4, "low": 0.9, "high": 1.9, "differs": False},
         {"ratio": None, "low": None, "high": None, "differs": False},
+        {"ratio": None, "low": 3.05, "high": None, "differs": True},
+        {"ratio": None, "low": 0.0, "high": 0.4, "differs": True},
     ):
         first |= change
         said.append(ratio_views(ranker)[0].says)
-    assert said == ["more", "less", "no difference", "not known"]
+    assert said == ["more", "less", "no difference", "not known", "more", "less"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "span"),
+    [
+        (4.12, 5.2, "4.12–5.20×"),
+        (3.05, None, "3.05× or more"),
+        (0.0, 0.4, "0.40× or less"),
+        (0.0, None, ""),
+        (None, None, ""),
+    ],
+)
+def test_a_ratio_with_one_end_shows_it(
+    ranker: Result, low: float | None, high: float | None, span: str
+) -> None:
+    """Where nothing failed on one of two arms, the end that is known is shown."""
+    ranker["ratios"][0] |= {"ratio": None, "low": low, "high": high, "differs": False}
+    assert ratio_views(ranker)[0].span == span
 
 
 def test_a_ratio_can_be_turned_round(ranker: Result) -> None:
@@ -142,6 +163,30 @@ def test_an_open_interval_is_a_reservation(ranker: Result) -> None:
     assert any(text.endswith("nothing that was tried failed.") for text in said)
 
 
+def test_waiting_for_a_connection_is_a_reservation(file_type: Result) -> None:
+    """Of the levels that held, the one in which most waited for a connection is named."""
+    levels = file_type["arms"][1]["levels"]
+    held = [v for v in levels if v["mode"] == "open" and v["holds_slo"]]
+    held[0] |= {"requests": 400, "no_connection": 21}
+    held[1] |= {"requests": 400, "no_connection": 40, "offered": 104.0}
+    assert build_view(file_type).reservations == (
+        "Triton, no batching: 40 of 400 requests at 104 req/s waited for one of the generator's "
+        "connections, and more than 1 in 20 in 1 more that held; the server saw no more at a time "
+        "than there are connections.",
+    )
+
+
+@pytest.mark.parametrize(
+    "change", [{"no_connection": 20}, {"holds_slo": False}, {"generator_bound": True}]
+)
+def test_waiting_that_decided_nothing_is_no_reservation(file_type: Result, change: Result) -> None:
+    """One in 20 is no matter, nor is a wait in a level that did not hold or does not count."""
+    levels = file_type["arms"][1]["levels"]
+    held = next(v for v in levels if v["mode"] == "open" and v["holds_slo"])
+    held |= {"requests": 400, "no_connection": 100} | change
+    assert not any("connections" in text for text in build_view(file_type).reservations)
+
+
 def test_growth_beyond_the_budget_is_no_reservation(ranker: Result) -> None:
     """A level that was too much for the arm is bound to be unsteady, and that is no news."""
     levels = ranker["arms"][0]["levels"]
@@ -183,6 +228,35 @@ def test_the_rule_follows_the_rate_where_one_was_given(none: Result) -> None:
     view = build_view(none)
     assert "at 400 requests/s within the budget" in view.headline
     assert "holds exactly this rate" in dict(view.method.paragraphs)["Verdict"]
+
+
+def _load(result: Result) -> str:
+    return dict(build_view(result).method.paragraphs)["Load"]
+
+
+def test_what_the_levels_took_is_what_was_spent(ranker: Result, old: Result) -> None:
+    """The time of the levels is the measured one, beside its budget; older results have neither."""
+    assert _load(ranker).endswith(
+        "The comparison took 204 s; its levels took 187 s, of a budget of 240 s."
+    )
+    assert _load(old).endswith("The comparison took 204 s.")
+
+
+def test_a_resumed_run_tells_its_sessions_apart(ranker: Result) -> None:
+    """After an interruption the clock is of the last session, and the levels are of all."""
+    ranker["method"] |= {"resumed": 1, "wall_s": 20.0}
+    assert _load(ranker).endswith(
+        "The levels took 187 s in all, of a budget of 240 s. The session that ended the comparison "
+        "took 20 s."
+    )
+
+
+def test_a_wait_for_a_connection_is_not_the_clients(ranker: Result) -> None:
+    """It is a part of its own in the split, and the method says what it is."""
+    (row,) = (r for r in build_view(ranker).times[0].rows if r.arm == "ort_baseline")
+    assert row.ms[PARTS.index("connection")] == pytest.approx(0.01 * float(row.total), rel=0.05)
+    split = dict(build_view(ranker).method.paragraphs)["Time split"]
+    assert "Client is how late the generator itself was" in split
 
 
 def test_the_requests_are_described(ranker: Result) -> None:

@@ -222,8 +222,8 @@ def test_the_time_split_is_drawn_to_scale(ranker_page: str) -> None:
     html = ranker_page
     part = html[html.index("At the lightest load") : html.index("nearest below capacity")]
     widths = re.findall(r'class="part (\w+)" style="width: ([\d.]+)%"', part)
-    first = dict(widths[:6])
-    assert [name for name, _ in widths[:6]] == [*PARTS]
+    first = dict(widths[: len(PARTS)])
+    assert [name for name, _ in widths[: len(PARTS)]] == [*PARTS]
     assert float(first["compute"]) == pytest.approx(86 * 0.44, abs=0.1)
     assert sum(float(width) for width in first.values()) == pytest.approx(86, abs=0.1)
     assert "* Triton, no batching: adds up to 78 % of what the client saw" in part

@@ -100,6 +100,15 @@ def test_open_duration():
     assert (stats.duration_s, stats.achieved_rps) == (2, 5)
 
 
+def test_hung_request_does_not_lengthen():
+    """Nor until the timeout of a request that was never answered: the rate is of the others."""
+    samples = [sample(i * 100, 10) for i in range(9)] + [sample(900, 30_000, error="timeout")]
+    stats = opened(samples)
+    assert (stats.duration_s, stats.achieved_rps, stats.errors) == (1, 9, 1)
+    late = opened([*samples, sample(950, 1050)])
+    assert (late.duration_s, late.achieved_rps) == (2, 5)
+
+
 def test_quick_open_duration():
     """An open loop lasts no shorter than its window."""
     stats = opened([sample(0, 1)], duration_s=4)
@@ -209,6 +218,25 @@ def test_what_is_counted_adds_up():
     stats = closed(samples)
     since, until = round(stats.warmup_s * 1e9), 10**9
     assert stats.requests == sum(since <= s.done_ns < until for s in samples)
+
+
+def test_start_that_was_asked_for():
+    """Where the load itself changes, a start unlike the rest counts, and is said to be steady."""
+    samples = slow_start()
+    stats = summarise(samples, duration_s=1.0, open_loop=True, stationary=False)
+    assert (stats.warmup_s, stats.requests, stats.duration_s) == (
+        0,
+        1000,
+        pytest.approx(1, rel=0.05),
+    )
+    assert stats.max_ms > 20
+    assert stats.steady
+
+
+def test_overload_under_a_load_that_changes():
+    """It drifts all the same if latency rises all through."""
+    stats = summarise(overload(), duration_s=1.0, open_loop=True, stationary=False)
+    assert stats.unsteady_because.startswith("latency rose from 2")
 
 
 @both

@@ -9,7 +9,8 @@ from tritonkit.stats.scrape import ServerCounters
 from tritonkit.stats.split import TimeSplit, split
 
 MS = 1_000_000
-PARTS = ("client_ms", "wire_ms", "queue_ms", "input_ms", "compute_ms", "output_ms")
+SERVER_PARTS = ("queue_ms", "input_ms", "compute_ms", "output_ms")
+PARTS = ("client_ms", "connection_ms", "wire_ms", *SERVER_PARTS)
 
 
 def sample(late_ms: float, took_ms: float, error: str = "") -> Sample:
@@ -44,6 +45,7 @@ def test_parts():
     """Each part is the mean of an answered request, in milliseconds."""
     assert found() == TimeSplit(
         client_ms=1,
+        connection_ms=0,
         wire_ms=4,
         queue_ms=4,
         input_ms=1,
@@ -59,6 +61,30 @@ def test_sum():
     """The parts make up the client's latency."""
     parts = asdict(found())
     assert sum(parts[part] for part in PARTS) == pytest.approx(parts["total_ms"])
+
+
+def put_off(samples, at_ms):
+    """The same, but at_ms after they were due all connections were busy."""
+    return [s._replace(put_off_ns=s.intended_ns + int(at_ms * MS)) for s in samples]
+
+
+def test_wait_for_a_connection():
+    """It is a part of its own, and not the client's doing; the others are as they were."""
+    late = [sample(12, 18)] * 50
+    assert found([*put_off(late, 2), *LEVEL[50:]]) == replace(found(), connection_ms=5, total_ms=25)
+
+
+def test_sum_with_a_wait_for_a_connection():
+    """The parts make up the client's latency with it, too."""
+    parts = asdict(found(put_off([sample(12, 18)] * 100, 0.5)))
+    assert (parts["client_ms"], parts["connection_ms"]) == (0.5, 11.5)
+    assert sum(parts[part] for part in PARTS) == pytest.approx(parts["total_ms"])
+
+
+def test_failed_requests_wait_for_no_connection():
+    """The wait of a request that failed, or was never sent, counts for nothing either."""
+    others = put_off([sample(800, 900, "timeout"), sample(500, 0, NOT_SENT)], 0)
+    assert found([*LEVEL, *others], failures=1) == found()
 
 
 def test_failed_requests_have_no_part():

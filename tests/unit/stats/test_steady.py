@@ -81,6 +81,16 @@ def test_stall_after_the_start():
     assert cut == pytest.approx(0.1 * N, abs=0.02 * N)
 
 
+@pytest.mark.parametrize("factor", [1 / 3, 3])
+def test_other_side_is_not_cut(factor):
+    """What lies on the other side of the level than its first batch is no part of its warm-up: a
+    stall right after a quick start stays in, and so do quick answers after a slow one.
+    """
+    first, then = AT < 0.02, (AT >= 0.02) & (AT < 0.1)
+    cut = warm_up(light() * np.where(first, factor, np.where(then, 1 / factor, 1)))
+    assert cut == pytest.approx(0.02 * N)
+
+
 @pytest.mark.parametrize("last", [5, 1 / 5])
 def test_what_never_settles_is_not_cut(last):
     """A latency that grows, or falls, all through has no warm-up: nothing is cut from it."""
