@@ -1,0 +1,1 @@
+"""Predict what batching settings would do, and find the best ones."""
