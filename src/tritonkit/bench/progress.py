@@ -201,7 +201,8 @@ def _step(value: Mapping[str, Any]) -> Step:
     level, counters = dict(value["level"]), dict(value["counters"])
     if level["time_split"] is not None:
         level["time_split"] = TimeSplit(**level["time_split"])
-    counters["batches"] = {int(rows): n for rows, n in counters["batches"].items()}
+    for by_rows in ("batches", "run_ns"):
+        counters[by_rows] = {int(rows): n for rows, n in counters[by_rows].items()}
     return Step(
         value["arm"],
         LevelRecord(**level),

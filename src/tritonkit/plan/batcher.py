@@ -45,6 +45,7 @@ def run_batcher(
     enter: Floats,
     rows: Integers,
     shape: Integers,
+    cost: Floats,
     batching: bool,
     max_rows: int,
     delay: float,
@@ -65,7 +66,8 @@ def run_batcher(
 ) -> int:
     """Send requests through the batcher. All times in seconds.
 
-    enter: ascending, when each reaches the queue. rows, shape: of each request. batching: whether
+    enter: ascending, when each reaches the queue. rows, shape, cost: of each request;
+    cost is a factor on the time of its run, and those of one shape have the same. batching: whether
     there is a dynamic batcher. preferred: sizes in rows, may be empty. max_queue, timeout: 0 is
     none. rejects: what becomes of those timed out; else they are put behind the others. run, gap:
     by rows of a run, its time and the time after it in which its instance takes no other; alone on
@@ -207,7 +209,7 @@ def run_batcher(
                 company[taken[taken_end + j]] = together
             works[free] = True
             in_gap[free] = False
-            left[free] = run[together] * factor[runs]
+            left[free] = run[together] * factor[runs] * cost[first]
             first_of[free] = taken_end
             count_of[free] = count
             rows_of[free] = together

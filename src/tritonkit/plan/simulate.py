@@ -98,11 +98,13 @@ def simulate(
     *,
     rows: Sequence[int] | NDArray[np.int64] | None = None,
     shapes: Sequence[int] | NDArray[np.int64] | None = None,
+    costs: Sequence[float] | NDArray[np.float64] | None = None,
     seed: int = 0,
 ) -> Simulated:
     """Send requests at these times, ascending, in seconds.
 
     rows: of each request, 1 if not given. shapes: requests of different ones share no run.
+    costs: factors on the time of a run, by its first request: longer inputs take longer.
     InputError for more rows than a run may have, more instances than `slowdown` knows, and for
     what the model does not have.
     """
@@ -110,9 +112,10 @@ def simulate(
     n = len(starts)
     rows_of = np.ones(n, np.int64) if rows is None else np.ascontiguousarray(rows, np.int64)
     shape_of = np.zeros(n, np.int64) if shapes is None else np.ascontiguousarray(shapes, np.int64)
+    cost_of = np.ones(n) if costs is None else np.ascontiguousarray(costs, np.float64)
     batching = settings.dynamic_batching
     most = settings.max_batch_size if batching else int(rows_of.max(initial=1))
-    _check(starts, rows_of, shape_of, settings, service, most)
+    _check(starts, rows_of, shape_of, cost_of, settings, service, most)
     rules = batching or DynamicBatching()
     run_s = np.concatenate(([0.0], service.run_s))
     gap_s = np.zeros_like(run_s)
@@ -130,6 +133,7 @@ def simulate(
         starts + service.before_s,
         rows_of,
         shape_of,
+        cost_of,
         batching is not None,
         most,
         rules.max_queue_delay_us / 1e6,
@@ -165,14 +169,15 @@ def _check(
     starts: NDArray[np.float64],
     rows: NDArray[np.int64],
     shapes: NDArray[np.int64],
+    costs: NDArray[np.float64],
     settings: Settings,
     service: Service,
     most: int,
 ) -> None:
-    if not len(starts) == len(rows) == len(shapes):
+    if not len(starts) == len(rows) == len(shapes) == len(costs):
         raise InputError(
-            f"{len(starts)} requests, {len(rows)} numbers of rows, {len(shapes)} shapes; "
-            "give one of each"
+            f"{len(starts)} requests, {len(rows)} numbers of rows, {len(shapes)} shapes, "
+            f"{len(costs)} costs; give one of each"
         )
     if len(starts) and not (np.isfinite(starts).all() and (np.diff(starts) >= 0).all()):
         raise InputError("the times of arrival must be finite and ascending")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tritonkit.report import formats as f
+from tritonkit.stats.trend import LEAST_POINTS
 
 BASELINE = "ort_baseline"
 BATCHER = "ort_batcher"
@@ -234,7 +235,8 @@ def no_trend(points: Sequence[tuple[float, float]]) -> str:
     if not points:
         return "not recorded"
     first, last = (f.compact(points[i][1]) for i in (0, -1))
-    return f"no trend found; {first} at the start, {last} at the end"
+    found = "no trend found" if len(points) >= LEAST_POINTS else "too short to find a trend"
+    return f"{found}; {first} at the start, {last} at the end"
 
 
 def side_by_side(threads: Any, sessions: Any) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
+
+_PHASES = ("compute_input", "compute_infer", "compute_output")
 
 SESSION_METRIC = "tritonkit_onnxruntime_session_info"
 
@@ -17,17 +18,19 @@ class ServerCounters:
     """Cumulative counters of one model, from the statistics extension.
 
     requests: answered. inferences: rows. executions: runs of the model. batches: rows of a run →
-    such runs. The times are sums over the answered requests, in nanoseconds: success_ns from a
-    request's arrival in the server to its answer, the others its parts. A run's time counts for
-    each of the requests that shared it. failures, failed_ns: requests that ended in an error, and
-    their time in the server. cache_hits, cache_misses: answered from the response cache or not,
-    where the model has one; a hit has a queue_ns, but no run.
+    such runs; run_ns: → the time of all such runs together, once for each run.
+    The other times are sums over the answered requests, in nanoseconds: success_ns from a
+    request's arrival in the server to its answer, the others its parts. Here a run's time counts
+    for each of the requests that shared it. failures, failed_ns: requests that ended in an error,
+    and their time in the server. cache_hits, cache_misses: answered from the response cache or
+    not, where the model has one; a hit has a queue_ns, but no run.
     """
 
     requests: int = 0
     inferences: int = 0
     executions: int = 0
     batches: Mapping[int, int] = field(default_factory=dict)
+    run_ns: Mapping[int, int] = field(default_factory=dict)
     success_ns: int = 0
     queue_ns: int = 0
     input_ns: int = 0
@@ -46,15 +49,14 @@ class ServerCounters:
         return self._with(other, 1)
 
     def _with(self, other: ServerCounters, sign: int) -> ServerCounters:
-        batches = Counter(self.batches)
-        for rows, n in other.batches.items():
-            batches[rows] += sign * n
-        sums = {
-            f.name: getattr(self, f.name) + sign * getattr(other, f.name)
-            for f in fields(self)
-            if f.name != "batches"
-        }
-        return ServerCounters(**sums, batches={r: n for r, n in sorted(batches.items()) if n})
+        def total(ours: Any, theirs: Any) -> Any:
+            if not isinstance(ours, Mapping):
+                return ours + sign * theirs
+            by_rows = ((r, ours.get(r, 0) + sign * theirs.get(r, 0)) for r in {**ours, **theirs})
+            return {rows: n for rows, n in sorted(by_rows) if n}
+
+        names = (f.name for f in fields(self))
+        return ServerCounters(**{n: total(getattr(self, n), getattr(other, n)) for n in names})
 
     @property
     def mean_batch(self) -> float | None:
@@ -77,6 +79,10 @@ def read_counters(statistics: Mapping[str, Any]) -> ServerCounters:
         executions=int(statistics.get("execution_count", 0)),
         batches={
             int(b["batch_size"]): int(b.get("compute_infer", {}).get("count", 0))
+            for b in statistics.get("batch_stats", [])
+        },
+        run_ns={
+            int(b["batch_size"]): sum(int(b.get(phase, {}).get("ns", 0)) for phase in _PHASES)
             for b in statistics.get("batch_stats", [])
         },
         success_ns=total("success"),

@@ -234,11 +234,9 @@ def read_traffic(looks: Sequence[Look], version: str, instances: int) -> Traffic
     records = [_of(look.records, version) for look in looks]
     begun, ended = _with_traffic(records)
     traffic_ns = looks[ended].at_ns - looks[begun].at_ns
-    before, after = records[0], records[-1]
-    counted = read_counters(after).since(read_counters(before))
+    counted = read_counters(records[-1]).since(read_counters(records[0]))
     in_server_ns = counted.success_ns + counted.failed_ns
-    run_ns = _run_ns(before, after)
-    spent_ns = sum(run_ns.values())
+    spent_ns = sum(counted.run_ns.values())
     return Traffic(
         watched_s=(looks[-1].at_ns - looks[0].at_ns) / 1e9,
         traffic_s=traffic_ns / 1e9,
@@ -248,7 +246,7 @@ def read_traffic(looks: Sequence[Look], version: str, instances: int) -> Traffic
         rows=counted.inferences,
         runs=counted.executions,
         batches=counted.batches,
-        run_ms={rows: run_ns.get(rows, 0) / n / 1e6 for rows, n in counted.batches.items()},
+        run_ms={rows: counted.run_ns.get(rows, 0) / n / 1e6 for rows, n in counted.batches.items()},
         queue_ms=_mean_ms(counted.queue_ns, counted.requests),
         server_ms=_mean_ms(counted.success_ns, counted.requests),
         failed_ms=_mean_ms(counted.failed_ns, counted.failures),
@@ -269,18 +267,6 @@ def _with_traffic(records: Sequence[Record]) -> tuple[int, int]:
     begun = max((i for i, n in enumerate(ended) if n == ended[0]), default=0)
     over = min((i for i, n in enumerate(ended) if n == ended[-1]), default=0)
     return (begun, over) if begun < over else (0, len(ended) - 1)
-
-
-def _run_ns(before: Record, after: Record) -> dict[int, int]:
-    """Time in runs, with copying in and out, by rows of the run."""
-    spent: dict[int, int] = {}
-    for record, sign in ((after, 1), (before, -1)):
-        for batch in record.get("batch_stats", ()):
-            rows = int(batch["batch_size"])
-            for phase in ("compute_input", "compute_infer", "compute_output"):
-                ns = int(batch.get(phase, {}).get("ns", 0))
-                spent[rows] = spent.get(rows, 0) + sign * ns
-    return spent
 
 
 def _ended(record: Record) -> int:

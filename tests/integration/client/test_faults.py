@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from tests.ids import by_repr
 
 from tritonkit import NO_RETRIES, AsyncClient, Client
 from tritonkit.client.transports import grpc_codec
@@ -139,7 +140,7 @@ def fails(kind, within_s=DEADLINE_S + SLACK_S, match=""):
         ("four", "input 'x'"),
         (object(), "input 'x'"),
     ],
-    ids=str,
+    ids=by_repr,
 )
 def test_inputs_that_do_not_fit(client, inputs, words):
     """They are refused before anything is sent, in words that say what the model takes."""

@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import grpc
 import numpy as np
 import pytest
+from tests.ids import by_repr
 
 from tritonkit import AsyncClient, Client, SequencePart
 from tritonkit.client.events import RequestEnded
@@ -448,7 +449,7 @@ def test_odd_options(triton, kind, protocol, odd):
         {"log_settings": {"change": {"log_info": object()}}},
         {"log_settings": {"change": {"log_verbose_level": -1}}},
     ],
-    ids=str,
+    ids=by_repr,
 )
 def test_odd_settings(triton, kind, protocol, change):
     """A config or a setting that cannot be sent, or is refused, is an error of the tree."""

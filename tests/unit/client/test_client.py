@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from tests.ids import by_repr
 
 from tritonkit import NO_RETRIES, AsyncClient, Client
 from tritonkit.client.events import RequestEnded
@@ -92,7 +93,7 @@ def test_errors_come_back_from_another_process(error):
         {"transport": []},
         {"transport": FakeTransport(MODELS).aio()},
     ],
-    ids=repr,
+    ids=by_repr,
 )
 def test_options_that_cannot_be_meant_are_refused(options):
     """At once, not by doing something else."""

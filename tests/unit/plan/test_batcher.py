@@ -291,6 +291,12 @@ def test_instances_slow_each_other():
     assert run.done_s.tolist() == pytest.approx([1.125, 1.875])
 
 
+def test_longer_inputs_take_longer():
+    """A cost is a factor on the time of a run."""
+    run = simulate([0, 0.1], batched(1), Service((1.0,)), costs=[0.5, 2.0])
+    assert run.done_s.tolist() == pytest.approx([0.5, 2.5])
+
+
 def test_the_gap_after_a_run():
     """The answer does not wait for it, the next run does."""
     run = simulate([0.0, 0.0], Settings(1, None), Service((1.0,), gap_s=(0.25,)))

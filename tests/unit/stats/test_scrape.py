@@ -28,7 +28,7 @@ STATISTICS = {  # as Triton 2.51 answers, shortened; 64-bit numbers may be strin
 def test_read():
     """Requests, rows, runs, batches, times and failures are read, each as its own."""
     assert read_counters(STATISTICS) == ServerCounters(
-        *(30, 40, 12, {1: 8, 8: 4}),
+        *(30, 40, 12, {1: 8, 8: 4}, {1: 1, 8: 1}),
         **{"success_ns": 100, "queue_ns": 20, "input_ns": 3, "compute_ns": 70, "output_ns": 4},
         failures=5,
         failed_ns=1,

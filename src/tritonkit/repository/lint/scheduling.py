@@ -106,8 +106,10 @@ def unbounded_queue(entry: Entry) -> Iterator[Finding]:
         at,
         "the queue has no bound",
         "when requests come faster than they are served, memory and every wait grow without end",
-        "write default_queue_policy { max_queue_size: N } (tritonkit package --max-queue-size N): "
-        "Triton answers the rest at once",
+        "hold back what is too much before Triton, or write default_queue_policy { max_queue_size: "
+        "N } (tritonkit package --max-queue-size N): Triton then refuses the rest at once, but its "
+        "2.51 also answers later below the bound, and stalls at it (benchmarks/README.md, "
+        "queue_policy.py)",
     )
 
 

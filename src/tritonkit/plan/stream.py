@@ -1,0 +1,70 @@
+"""The requests that a plan is made for: when they come, and what they are like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Requests that are alike. share: of all requests, relative to the other kinds.
+
+    rows: of each. shape: requests of different shapes share no run. cost: what a run of theirs
+    takes, relative to the service curve.
+    """
+
+    share: float = 1.0
+    rows: int = 1
+    shape: int = 0
+    cost: float = 1.0
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Drawn requests; arrays of one value for each. starts_s: ascending."""
+
+    starts_s: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    shapes: NDArray[np.int64]
+    costs: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """Independent requests of some kinds.
+
+    The same seed gives the same requests at any rate, only closer together: so settings and rates
+    are compared on the same luck.
+    """
+
+    kinds: tuple[Kind, ...] = (Kind(),)
+
+    @property
+    def mean_rows(self) -> float:
+        """Rows of a request."""
+        return self._mean([kind.rows for kind in self.kinds])
+
+    @property
+    def mean_cost(self) -> float:
+        """Of a row."""
+        costs = self._mean([kind.cost * kind.rows for kind in self.kinds])
+        return costs / self.mean_rows
+
+    def draw(self, rate_rps: float, count: int, seed: int) -> Requests:
+        """So many requests at this rate."""
+        random = np.random.default_rng(seed)
+        starts_s = np.cumsum(random.standard_exponential(count)) / rate_rps
+        shares = np.array([kind.share for kind in self.kinds])
+        drawn = random.choice(len(self.kinds), count, p=shares / shares.sum())
+        return Requests(
+            starts_s,
+            np.array([kind.rows for kind in self.kinds], np.int64)[drawn],
+            np.array([kind.shape for kind in self.kinds], np.int64)[drawn],
+            np.array([kind.cost for kind in self.kinds], np.float64)[drawn],
+        )
+
+    def _mean(self, values: list[float]) -> float:
+        return float(np.average(values, weights=[kind.share for kind in self.kinds]))
