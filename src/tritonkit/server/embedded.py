@@ -68,6 +68,10 @@ class EmbeddedTriton(LocalServer):
         text = self.log.read_text(encoding="utf-8", errors="replace")
         return _reason(text) or f"no reason in its log; see {self.log}"
 
+    def _opens(self, purpose: str) -> bool:
+        refused = rf"--allow-{purpose}[= ](false|0)\b"
+        return re.search(refused, " ".join(self._extra), re.IGNORECASE) is None
+
     def _check(self) -> None:
         installed_triton()
         names = model_names(self._repository)

@@ -57,6 +57,10 @@ class LocalServer(ABC):
     def failure(self) -> str:
         """Why it ended, from its log, in one line."""
 
+    def _opens(self, purpose: str) -> bool:
+        """Whether it will listen on the port of this purpose."""
+        return True
+
     @property
     def endpoints(self) -> Endpoints:
         """Where it listens. ServerError if it was not started."""
@@ -84,7 +88,8 @@ class LocalServer(ABC):
             self._process = ServerProcess(
                 argv, env=env, cwd=work / "cwd", log=self.log, cpus=self._cpus
             )
-            if not self._process.wait_ready(where, self.ready_timeout_s):
+            opens = {purpose: at for purpose, at in where.items() if self._opens(purpose)}
+            if not self._process.wait_ready(opens, self.ready_timeout_s):
                 raise ServerError(f"{self.name} did not start: {self.failure()}")
         except BaseException:
             self.__exit__()

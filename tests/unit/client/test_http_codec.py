@@ -271,7 +271,8 @@ def test_decompress(encoding):
 
 
 @pytest.mark.parametrize(
-    ("body", "encoding"), [(b"junk", "gzip"), (gzip.compress(b"a" * 99, mtime=0)[:-9], "gzip"), (b"", "br")]
+    ("body", "encoding"),
+    [(b"junk", "gzip"), (gzip.compress(b"a" * 99, mtime=0)[:-9], "gzip"), (b"", "br")],
 )
 def test_no_compressed_answer(body, encoding):
     """An answer that is not what its encoding says is `protocol`."""

@@ -92,7 +92,7 @@ def test_second_instance_on_a_cpu_of_its_own_is_taken():
 def test_lowest_latency_at_a_low_rate_waits_for_nobody():
     """Where hardly two requests meet a delay only costs."""
     lanes = {(1, 1): FLAT}
-    best, *_ = by_latency(lanes, list(grid(lanes, 8, 50)), ALIKE, 1.0)
+    best, *_ = by_latency(lanes, list(grid(lanes, 8, 50)), ALIKE, 0.1)
     batching = best.settings.dynamic_batching
     assert batching is None or batching.max_queue_delay_us == 0
 
