@@ -51,18 +51,21 @@ class TritonPythonModel:
         return answers
 """
 
+# The kit's load generator, in a process of its own, one level after the other.
 SCRIPT = """
 import json, sys
 import numpy as np
 from tritonkit.client.transport import infer_request
 from tritonkit.load.runner import Level, run_level
-address, model, shapes, level = json.loads(sys.argv[1])
-requests = [infer_request(model, {"x": np.ones(shape, np.float32)}) for shape in shapes]
-run = run_level(address, requests, Level(*level))
-json.dump(run.samples, sys.stdout)
+address, levels = json.loads(sys.argv[1])
+runs = []
+for model, shapes, level in levels:
+    requests = [infer_request(model, {"x": np.ones(shape, np.float32)}) for shape in shapes]
+    runs.append(run_level(address, requests, Level(*level)).samples)
+json.dump(runs, sys.stdout)
 """
 
-LEVEL_S = 6.0
+LEVEL_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -128,56 +131,68 @@ class Seen:
     batch: float
 
 
+def config_of(name):
+    """The settings that a model of the server has."""
+    return CASES[name].settings if name in CASES else Settings(8, None)
+
+
 @pytest.fixture(scope="module")
-def server(installed, tmp_path_factory):
-    """The address of a Triton that has a model for each case, and one to take its overhead from."""
+def levels(installed, tmp_path_factory):
+    """What a Triton that has a model for each case did with all of them, and with requests to a
+    bare model, one by one (`alone`) and four at a time (`pressed`).
+    """
     folder = tmp_path_factory.mktemp("sleeping")
-    for name, case in {**CASES, "bare": Case(Settings(8, None), 0)}.items():
+    for name in (*CASES, "bare"):
         version = folder / "repository" / name / "1"
         version.mkdir(parents=True)
         (version / "model.py").write_text(SLEEPING)
-        (version.parent / "config.pbtxt").write_text(config(name, case.settings))
+        (version.parent / "config.pbtxt").write_text(config(name, config_of(name)))
+    wanted = [("bare", [(1, 1)], ("closed", users, 2.0)) for users in (1, 4)]
+    for name, case in CASES.items():
+        wanted.append((name, shapes(case), ("open", case.rate_rps, LEVEL_S, 7)))
     with EmbeddedTriton(folder / "repository", log=folder / "log", drain=False) as triton:
         address = f"http://{triton.endpoints.http}"
-        for name, case in CASES.items():
-            warm_up(address, name, case.settings.instances)
-        yield address
+        with Client(address) as client:
+            for name in CASES:
+                warm_up(client, name)
+            before = {name: counters(client, name) for name in CASES}
+            done = subprocess.run(
+                [sys.executable, "-c", SCRIPT, json.dumps([address, wanted])],
+                **{"capture_output": True, "text": True, "timeout": 300},
+            )
+            assert done.returncode == 0, done.stderr
+            after = {name: counters(client, name) for name in CASES}
+    runs = [[Sample(*sample) for sample in run] for run in json.loads(done.stdout)]
+    batches = {name: after[name].since(before[name]).mean_batch or 0.0 for name in CASES}
+    seen = {name: Seen(run, batches[name]) for name, run in zip(CASES, runs[2:], strict=True)}
+    return seen | {"alone": Seen(runs[0], 1.0), "pressed": Seen(runs[1], 1.0)}
 
 
-def load(address, model, case, *level) -> Seen:
-    """One level, sent by a process of its own."""
-    shapes = [(rows, width) for rows in case.rows for width in case.widths]
-    with Client(address) as client:
-        before = read_counters(client.statistics(model)[-1])
-        what = json.dumps([address, model, shapes, level])
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, what], capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == 0, done.stderr
-        counted = read_counters(client.statistics(model)[-1]).since(before)
-    samples = [Sample(*sample) for sample in json.loads(done.stdout)]
-    return Seen(samples, counted.mean_batch or 0.0)
+def shapes(case):
+    """Of the requests, in turn."""
+    return [(rows, width) for rows in case.rows for width in case.widths]
 
 
-def warm_up(address, model, instances):
+def counters(client, model):
+    return read_counters(client.statistics(model)[-1])
+
+
+def warm_up(client, model):
     """The first run of an instance takes 50 ms."""
     x = {"x": np.ones((1, 1), np.float32)}
-    with Client(address) as client:
-        for _ in range(3):
-            for pending in [client.submit(model, x) for _ in range(2 * instances)]:
-                pending.result()
+    for _ in range(3):
+        for pending in [client.submit(model, x) for _ in range(2 * config_of(model).instances)]:
+            pending.result()
 
 
 @pytest.fixture(scope="module")
-def service(server):
-    """What the server takes: the model's own time is known, what is around it is measured with
-    requests one by one, and with more than are served, whose answers come a run and a gap apart.
+def service(levels):
+    """What the server takes: the model's own time is known; what is around it shows in requests
+    one by one, and in more than are served at once, whose answers come a run and a gap apart.
     """
-    case = Case(Settings(8, None), 0)
-    alone = load(server, "bare", case, "closed", 1, 2.0).samples
-    around_s = float(np.median([s.done_ns - s.sent_ns for s in alone])) / 1e9 - ALONE_S - ROW_S
-    pressed = load(server, "bare", case, "closed", 4, 2.0).samples
-    apart_s = np.diff(sorted(s.done_ns for s in pressed)) / 1e9
+    one_by_one = [s.done_ns - s.sent_ns for s in levels["alone"].samples]
+    around_s = float(np.median(one_by_one)) / 1e9 - ALONE_S - ROW_S
+    apart_s = np.diff(sorted(s.done_ns for s in levels["pressed"].samples)) / 1e9
     gap_s = max(0.0, float(np.median(apart_s)) - ALONE_S - ROW_S)
     return Service(
         run_s=tuple(ALONE_S + ROW_S * rows for rows in range(1, 17)),
@@ -188,28 +203,21 @@ def service(server):
     )
 
 
-@pytest.fixture(scope="module")
-def both(server, service):
-    """What Triton did in a case, and what the model says that it does; each case is run once."""
-    known = {}
+@pytest.fixture
+def both(levels, service):
+    """What Triton did in a case, and what the model says that it does with the same arrivals."""
 
     def run(name):
-        if name not in known:
-            case = CASES[name]
-            seen = load(server, name, case, "open", case.rate_rps, LEVEL_S, 7)
-            sent = sorted(seen.samples, key=lambda s: s.sent_ns)
-            shapes = [(rows, width) for rows in case.rows for width in case.widths]
-            known[name] = (
-                seen,
-                simulate(
-                    [s.sent_ns / 1e9 for s in sent],
-                    case.settings,
-                    service,
-                    rows=[shapes[s.payload][0] for s in sent],
-                    shapes=[shapes[s.payload][1] for s in sent],
-                ),
-            )
-        return known[name]
+        sent = sorted(levels[name].samples, key=lambda s: s.sent_ns)
+        of = [shapes(CASES[name])[s.payload] for s in sent]
+        said = simulate(
+            [s.sent_ns / 1e9 for s in sent],
+            CASES[name].settings,
+            service,
+            rows=[rows for rows, _ in of],
+            shapes=[width for _, width in of],
+        )
+        return levels[name], said
 
     return run
 

@@ -83,8 +83,8 @@ def compare(what: Comparison, out: Path, tell: Callable[[str], None]) -> Result:
 def _question(what: Comparison, subject: Subject) -> dict[str, Any]:
     """What must be the same for measurements to belong together."""
     return {
-        "kit_version": version("tritonkit"),
         "model": what.model,
+        "kit_version": version("tritonkit"),
         "model_sha256": file_sha256(subject.file),
         "config": pbtxt.as_json(subject.config),
         "requests": _digest(subject.requests),

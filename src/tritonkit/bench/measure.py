@@ -191,6 +191,9 @@ class _Rounds:
         errors = f", {level.errors} errors" if level.errors else ""
         said = {"overload": "overload", "rate": "the rate asked for"}.get(level.purpose, "")
         holds = "holds" if level.holds_slo else "does not hold"
+        within = level.p99_ms is not None and level.p99_ms <= self._what.slo_p99_ms
+        if within and not level.holds_slo and not level.errors:
+            holds += f" ({level.unsteady_because})"
         if level.generator_bound:
             holds = "does not count: the generator was the limit"
         elif level.purpose != "curve" and (found := self._so_far(arm)):

@@ -170,12 +170,15 @@ class Progress:
             ) from error
 
     def _require_same(self, asked: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        for name in sorted(asked.keys() | found.keys()):
-            if asked.get(name) != found.get(name):
-                raise InputError(
-                    f"the interrupted run had {name} {found.get(name)}, this one has "
-                    f"{asked.get(name)}; leave out --resume to begin again"
-                )
+        for name in {**asked, **found}:  # the model first: all else differs with it
+            ours, theirs = asked.get(name), found.get(name)
+            if ours == theirs:
+                continue
+            long = any(isinstance(value, dict) for value in (ours, theirs))
+            had = f"another {name}" if long else f"{name} {theirs}, this one has {ours}"
+            raise InputError(
+                f"the interrupted run had {had}; leave out --resume to drop it and begin again"
+            )
 
     def _take(self, what: str, value: Any) -> None:
         if what == "ceiling":

@@ -40,7 +40,9 @@ def publish(out: Path, *, resume: bool = False) -> Iterator[Path]:
     except CheckFailedError:
         _remove(partial, made)
         raise
-    except BaseException:
+    except BaseException as error:
+        if resume and isinstance(error, InputError):
+            raise  # it cannot be gone on with; it stays as it was
         if any(partial.glob("samples/*")):
             click.echo(f"what was measured is in {partial}; --resume goes on with it", err=True)
         else:

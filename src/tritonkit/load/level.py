@@ -13,6 +13,7 @@ from tritonkit.samples import Sample
 from tritonkit.stats.latency import LevelStats, summarise
 from tritonkit.stats.scrape import ServerCounters, read_counters
 from tritonkit.stats.split import TimeSplit, split
+from tritonkit.stats.steady import got_better
 
 if TYPE_CHECKING:  # importing it patches the process for gevent
     from tritonkit.load.runner import Level
@@ -150,13 +151,14 @@ def _length_s(samples: Sequence[Sample], duration_s: float) -> float:
 
 
 def holds_budget(stats: LevelStats, slo_p99_ms: float) -> bool:
-    """No errors, p99 within the budget, and nothing that grows: it would break the budget later.
+    """No errors, p99 within the budget, and nothing that gets worse: it would break it later.
 
     In an open loop latency counts from the intended start, so a server that falls behind the
     rate cannot hold a p99 for longer than the budget itself.
     """
     within = stats.p99_ms is not None and stats.p99_ms <= slo_p99_ms
-    return stats.errors == 0 and within and stats.steady
+    stays = stats.steady or got_better(stats.unsteady_because)
+    return stats.errors == 0 and within and stays
 
 
 def generator_bound(

@@ -34,6 +34,8 @@ class OverloadView:
 
     arm: str
     level: LevelView
+    factor: str
+    """Offered as a multiple of the capacity."""
     answered: str
     """Achieved as a share of offered."""
     failed: str
@@ -85,7 +87,7 @@ def _ratio(measured: Mapping[str, Any]) -> RatioView:
 
 
 def overload_views(
-    arm: str, levels: Sequence[Mapping[str, Any]], scale: Scale
+    arm: str, levels: Sequence[Mapping[str, Any]], capacity_rps: float | None, scale: Scale
 ) -> tuple[OverloadView, ...]:
     """The levels of one arm that were run above its capacity. levels: all of them, in order."""
     found = []
@@ -97,7 +99,9 @@ def overload_views(
         view = level_view(level, scale)
         requests = f.number(level.get("requests"))
         failed = f.percent(errors(level) / requests) if requests else view.errors
-        found.append(OverloadView(arm, view, f.percent(share), prose.failures(level, failed)))
+        factor = f.ratio(offered / capacity_rps if offered and capacity_rps else None)
+        answered = f.percent(share)
+        found.append(OverloadView(arm, view, factor, answered, prose.failures(level, failed)))
     return tuple(found)
 
 

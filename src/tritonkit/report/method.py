@@ -187,7 +187,7 @@ def _capacity(how: Mapping[str, Any]) -> str:
         "capacity is where half of the levels hold, and it rests on all of them. It is searched "
         "for in rounds: each round runs one level of every arm, forwards and then backwards "
         "(A B C, C B A), so that a machine that drifts hurts all alike. All servers stay up, and "
-        f"only the one under load works.{number} Overload is 1.5 times the capacity found."
+        f"only the one under load works.{number} Overload is 1.5 times the capacity found by then."
     )
 
 

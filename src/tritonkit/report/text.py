@@ -37,7 +37,7 @@ def _sections(view: ReportView) -> Iterator[tuple[str, RenderableType]]:
         cost = f"; {view.cost_per_hour} an hour each" if view.cost_per_hour else ""
         yield f"At {view.needed or 'the wanted rate'}: replicas are N+1{cost}", _demands(view)
     if view.overloads:
-        yield "Above capacity: 1.5 times of it offered (p99 in ms)", _overloads(view)
+        yield "Above capacity: 1.5 times what was found by then (p99 in ms)", _overloads(view)
     if view.soak is not None:
         findings = view.soak.findings or ("no trend was found",)
         yield "Soak", Group(Text(view.soak.summary), _items(findings))

@@ -148,7 +148,10 @@ def build_view(result: Mapping[str, Any]) -> ReportView:
     cost = f.number(result.get("cost_per_hour"))
     ratios = ratio_views(result)
     most = max((_capacity(a) or 0.0 for a in arms), default=0.0)
-    overloads = [overload_views(f.text(a.get("name")), runs[i], scale) for i, a in enumerate(arms)]
+    overloads = [
+        overload_views(f.text(a.get("name")), runs[i], f.number(a.get("capacity_rps")), scale)
+        for i, a in enumerate(arms)
+    ]
     return ReportView(
         model=model,
         headline=prose.headline(choice, model, needed),

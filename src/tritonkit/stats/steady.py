@@ -37,7 +37,7 @@ def settle(latency_ms: np.ndarray) -> tuple[int, str]:
     One whose latency rises from its first to its last third has not settled, whatever could be cut.
     """
     whole = latency_drift(latency_ms)
-    if "rose" in whole:
+    if whole and not got_better(whole):
         return 0, whole
     first = warm_up(latency_ms)
     drift = latency_drift(latency_ms[first:])
@@ -86,6 +86,12 @@ def latency_drift(latency_ms: np.ndarray) -> str:
     if not direction or direction != _direction(lows) or not _differ(medians, LATENCY_DRIFT):
         return ""
     return f"latency {_went(medians)} ms (medians of the first and the last third)"
+
+
+def got_better(drift: str) -> bool:
+    """Whether a drift went the way that one would wish: it leaves no budget later."""
+    better = ("latency fell", "throughput rose", "requests answered rose")
+    return drift.startswith(better)
 
 
 def throughput_drift(done_s: np.ndarray, start_s: float, end_s: float) -> str:

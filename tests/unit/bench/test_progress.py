@@ -111,6 +111,7 @@ def test_a_line_that_was_cut_off(file, step):
     [
         ({**QUESTION, "slo_p99_ms": 20.0}, "slo_p99_ms 50.0, this one has 20.0"),
         ({k: v for k, v in QUESTION.items() if k != "cpus"}, "cpus [0, 1], this one has None"),
+        ({**QUESTION, "config": {"name": "other"}}, "the interrupted run had another config;"),
     ],
 )
 def test_another_question(file, other, words):

@@ -1,10 +1,10 @@
-"""Whether a level's generator may be what was measured."""
+"""Whether a level counts, and whether it holds its budget."""
 
 from dataclasses import replace
 
 import pytest
 
-from tritonkit.load.level import generator_bound
+from tritonkit.load.level import generator_bound, holds_budget
 from tritonkit.stats.latency import LevelStats, summarise
 
 NOTHING = summarise([], duration_s=1.0, open_loop=True)
@@ -54,3 +54,20 @@ def test_busy(slo_p99_ms):
     """A generator that used a whole core was the limit, in a closed loop as well."""
     assert generator_bound(late(None, 20), 0.91, slo_p99_ms)
     assert not generator_bound(late(None, 20), 0.9, slo_p99_ms)
+
+
+@pytest.mark.parametrize(
+    ("because", "holds"),
+    [
+        ("", True),
+        ("latency fell from 9 to 1 ms (medians of the first and the last third)", True),
+        ("latency rose from 1 to 9 ms (medians of the first and the last third)", False),
+        ("requests answered fell from 100 to 50 % (first and last third)", False),
+        ("throughput rose from 100 to 150 requests/s (first and last third)", True),
+    ],
+)
+def test_what_gets_better_leaves_no_budget(because, holds):
+    """Within the budget only a drift for the worse breaks it."""
+    stats = replace(NOTHING, p99_ms=10.0, errors=0, steady=not because, unsteady_because=because)
+    assert holds_budget(stats, 50.0) is holds
+    assert not holds_budget(stats, 9.0)

@@ -7,6 +7,7 @@ from tritonkit.stats.steady import (
     LEAST_TO_DRIFT,
     LEAST_TO_SETTLE,
     answered_drift,
+    got_better,
     latency_drift,
     settle,
     throughput_drift,
@@ -273,3 +274,10 @@ def test_arrivals_may_vary():
     intended = answers(900, 700, 0, 300, 100)
     assert answered_drift(intended, np.ones(len(intended), bool), 0, 5) == ""
     assert throughput_drift(intended, 0, 5)
+
+
+def test_what_got_better():
+    """Latency that falls, throughput that rises: both are drifts, and neither is a trouble."""
+    assert got_better(latency_drift(light() * (2 - AT)))
+    assert not got_better(latency_drift(light() * (1 + AT)))
+    assert not got_better("")
