@@ -13,6 +13,7 @@ from __future__ import annotations
 from tritonkit.load.runner import Level, run_level  # first: it prepares gevent
 
 # isort: split
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -78,6 +79,7 @@ def _level(address: str, model: str, rate_rps: float) -> Seen:
 
 
 def main() -> None:
+    logging.getLogger("locust").setLevel(logging.ERROR)  # all connections at once are wanted
     fetch_triton()
     worse = False
     with tempfile.TemporaryDirectory(prefix="tritonkit-benchmark-") as folder:
