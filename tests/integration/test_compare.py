@@ -25,8 +25,6 @@ from onnx import TensorProto, helper, numpy_helper
 from tritonkit.repository.package import Settings, package_model
 from tritonkit.samples import read_samples
 
-pytestmark = pytest.mark.alone
-
 WIDTHS = (256, 1024, 1024, 1)
 MAX_BATCH = 8
 ARMS = ["ort_baseline", "ort_batcher", "triton_unbatched", "triton_batched"]

@@ -20,8 +20,6 @@ from tritonkit.load.arrivals import POISSON
 from tritonkit.samples import Sample
 from tritonkit.stats.latency import summarise
 
-pytestmark = pytest.mark.alone
-
 SCRIPT = """
 import json, os, sys, time
 from tritonkit.load.runner import GeneratorError, Level, LevelInterrupted, run_level

@@ -23,8 +23,6 @@ from tritonkit.server.baseline import OrtBaseline
 from tritonkit.server.embedded import EmbeddedTriton
 from tritonkit.stats.scrape import read_counters
 
-pytestmark = pytest.mark.alone
-
 SCRIPT = """
 import json, sys
 from tritonkit.load.runner import Level, run_level

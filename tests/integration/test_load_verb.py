@@ -29,8 +29,6 @@ from tritonkit.server.embedded import EmbeddedTriton
 from tritonkit.stats.latency import LevelStats, summarise
 from tritonkit.stats.scrape import read_counters
 
-pytestmark = pytest.mark.alone
-
 OPEN = ("--rate-rps", 80, "--duration-s", 1, "--seed", 3)
 SENT = len(list(POISSON.starts(80, 1.0, 3)))
 CLOSED = ("--users", 4, "--duration-s", 1)

@@ -17,13 +17,10 @@ import numpy as np
 import pytest
 from tests.integration.known_server import DrawnServer
 
-pytestmark = [
-    pytest.mark.alone,
-    pytest.mark.skipif(
-        importlib.util.find_spec("mlperf_loadgen") is None,
-        reason="mlperf_loadgen is not installed (pip install mlcommons-loadgen)",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("mlperf_loadgen") is None,
+    reason="mlperf_loadgen is not installed (pip install mlcommons-loadgen)",
+)
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "loadgen.py"
 RATE_RPS, DURATION_S, AT_ONCE = 200, 7.0, 400

@@ -25,8 +25,6 @@ from tritonkit.server.baseline import OrtBaseline
 from tritonkit.server.embedded import EmbeddedTriton
 from tritonkit.stats.scrape import read_counters
 
-pytestmark = pytest.mark.alone
-
 ROOT = Path(__file__).parents[2]
 ARMS = ("triton_batched", "triton_unbatched", "ort_baseline", "ort_batcher")
 

@@ -28,8 +28,6 @@ from tritonkit.server.baseline_app import DrainingServer
 from tritonkit.server.baseline_model import Baseline
 from tritonkit.server.embedded import EmbeddedTriton
 
-pytestmark = pytest.mark.alone
-
 # Longer than any test takes: a batch goes because it is full, or not at all.
 LONG_US = 600_000_000
 # Turns of the model `slow`: a second or two, and a hundredth of it.

@@ -66,7 +66,6 @@ def test_safe(models, name):
     assert set(proof.batch_axis.values()) == {0}
 
 
-@pytest.mark.alone  # the search for an input gives up after 20 s
 def test_state_on_axis_1(models):
     """silero: the state has its batch on axis 1, and the sampling rate has none."""
     proof = check_model(models / "silero_vad/data/silero_vad.onnx", QUICK)

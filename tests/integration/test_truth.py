@@ -23,8 +23,6 @@ from tritonkit.stats.capacity import Trial
 from tritonkit.stats.latency import summarise
 from tritonkit.stats.ratio import ratio
 
-pytestmark = pytest.mark.alone
-
 LEVEL = """
 import json, sys
 from tritonkit.load.runner import Level, run_level
