@@ -53,7 +53,7 @@ def method(how: Mapping[str, Any], machine: Mapping[str, Any], needed_rps: float
             "whose latencies all lie on the same side of what the second half shows are cut "
             "(Conway's rule, made robust). What is left is tested for drift: a level in which the "
             "last third of the windows all lie above, or all below, the first, by enough to "
-            "matter, is shown as unsteady and does not hold the budget.",
+            "matter, is shown as unsteady; if it got worse it does not hold the budget.",
         ),
         (
             "Intervals",
