@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from bars import misses
 
 from tritonkit.stats.confidence import percentile_interval, variance_inflation
 from tritonkit.stats.steady import settle
@@ -40,9 +41,7 @@ class Row:
 
     @property
     def failed(self) -> bool:
-        low = -math.inf if self.low is None else self.low
-        high = math.inf if self.high is None else self.high
-        return not low <= self.figure <= high
+        return misses(self.figure, self.low, self.high)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
+from bars import misses
 
 from tritonkit.stats.capacity import Trial, estimate, is_narrow, next_rate
 from tritonkit.stats.ratio import Ratio, ratio
@@ -240,9 +241,7 @@ class Row:
     @property
     def failed(self) -> bool:
         """Whether it misses its bar."""
-        low = -math.inf if self.low is None else self.low
-        high = math.inf if self.high is None else self.high
-        return not low <= self.figure <= high
+        return misses(self.figure, self.low, self.high)
 
 
 def equal_arms(pool: Any, times: int, levels: int, rounds: tuple[int, ...]) -> Iterator[Row]:

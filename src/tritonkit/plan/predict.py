@@ -79,8 +79,7 @@ def throughput_rps(settings: Settings, service: Service, stream: Poisson) -> flo
     """Requests a second at most, if all runs were full and never waited."""
     rows = settings.max_batch_size if settings.dynamic_batching else math.ceil(stream.mean_rows)
     run_s = np.array(service.run_s[:rows]) * service.slowdown[settings.instances - 1]
-    gap_s = np.zeros(len(run_s))
-    gap_s[: len(service.gap_s)] = service.gap_s[: len(run_s)]
+    gap_s = service.gaps_s[: len(run_s)]
     sizes = np.arange(1, len(run_s) + 1)
     if settings.dynamic_batching is None:
         sizes, run_s, gap_s = sizes[-1:], run_s[-1:], gap_s[-1:]

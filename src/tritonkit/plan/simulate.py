@@ -50,6 +50,13 @@ class Service:
     after_s: float = 0.0
     after_each_s: float = 0.0
 
+    @property
+    def gaps_s(self) -> NDArray[np.float64]:
+        """gap_s for every size of `run_s`, 0 where none is given."""
+        gaps = np.zeros(len(self.run_s))
+        gaps[: len(self.gap_s)] = self.gap_s[: len(gaps)]
+        return gaps
+
 
 @dataclass(frozen=True)
 class Simulated:
@@ -118,8 +125,7 @@ def simulate(
     _check(starts, rows_of, shape_of, cost_of, settings, service, most)
     rules = batching or DynamicBatching()
     run_s = np.concatenate(([0.0], service.run_s))
-    gap_s = np.zeros_like(run_s)
-    gap_s[1 : 1 + len(service.gap_s)] = service.gap_s[: len(run_s) - 1]
+    gap_s = np.concatenate(([0.0], service.gaps_s))
     scatter = np.asarray(service.scatter, np.float64)
     factor = (
         np.random.default_rng(seed).choice(scatter, n)

@@ -422,14 +422,12 @@ async def test_a_retry_leaves_out_who_is_gone():
     """Of a batch that failed, who gave up or is too late meanwhile is not run again."""
     model = Model(gated=True)
     batcher = batcher_of(model)
-    values = ((POISON, 0), (1, 0), (2, 2000), (3, 0))
+    values = ((POISON, 0), (1, 0), (2, 500_000), (3, 0))
     futures = [batcher.submit(x(v), ["y"], timeout) for v, timeout in values]
     await settle()
     assert len(model.ran) == 1
     futures[1].cancel()
-    until = time.perf_counter_ns() + 2_100_000
-    while time.perf_counter_ns() < until:
-        pass
+    time.sleep(0.5)  # the loop is busy elsewhere
     model.open()
     outcomes = await asyncio.gather(*futures, return_exceptions=True)
     assert model.values() == [[POISON, 1, 2, 3], [POISON], [3]]
