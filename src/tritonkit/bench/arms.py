@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -17,6 +16,7 @@ from tritonkit.repository.layout import write_variant
 from tritonkit.server.baseline import OrtBaseline
 from tritonkit.server.embedded import EmbeddedTriton
 from tritonkit.server.interface import Server
+from tritonkit.server.work import WorkFolder
 
 # From the simplest to run to the most involved: the order in which a verdict prefers them.
 ARMS: tuple[ArmName, ...] = ("ort_baseline", "ort_batcher", "triton_unbatched", "triton_batched")
@@ -75,8 +75,8 @@ def running(
     arm: ArmName, repository: Path, config: ModelConfig, log: Path, cpus: Sequence[int]
 ) -> Iterator[tuple[Server, Client]]:
     """The arm's server, ready, and a client of it; both end with the block."""
-    with tempfile.TemporaryDirectory(prefix="tritonkit-arm-") as work:
-        variant = Path(work) / "repository"
+    with WorkFolder() as work:
+        variant = work / "repository"
         with arm_server(arm, repository, config, variant, log, cpus) as server:
             # As the load goes, and a failure is to be seen, not mended.
             address = f"http://{server.endpoints.http}"

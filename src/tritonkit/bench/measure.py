@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from tritonkit.bench.arms import arm_config, running
@@ -20,8 +19,9 @@ from tritonkit.bench.levels import (
     overload,
     trials,
 )
+from tritonkit.bench.others import look, taken
 from tritonkit.bench.progress import Progress, Step
-from tritonkit.bench.result import ArmName, Certificate, TuningRun
+from tritonkit.bench.result import ArmLevel, ArmName, Certificate, TuningRun
 from tritonkit.bench.subject import Comparison, Subject, check_answers
 from tritonkit.client.client import Client
 from tritonkit.load.level import LevelCut, LevelRecord, measure_level
@@ -164,6 +164,8 @@ class _Rounds:
             what.seed + number,  # other arrivals each round; the same for all arms
         )
         name = f"samples/{number:03d}-{arm.name}-{wanted.purpose}-{wanted.offered:g}.csv.gz"
+        cpus = sorted({*self._subject.cpus.server, *self._subject.cpus.generator})
+        before = look(cpus)
         with cut_kept(self._out / name):
             measured = measure_level(
                 arm.address,
@@ -177,8 +179,13 @@ class _Rounds:
                 # A closed loop has as many as users, whatever this is.
                 connections=connections(wanted.offered, what.slo_p99_ms),
             )
+        others_cpu, stolen_cpu = taken(before, look(cpus))
         write_samples(self._out / name, measured.samples)
-        record = replace(measured.record, samples=name)
+        record = ArmLevel(
+            **{**vars(measured.record), "samples": name},
+            others_cpu=others_cpu,
+            stolen_cpu=stolen_cpu,
+        )
         took_s = time.perf_counter() - began_s
         self._progress.keep_step(
             Step(arm.name, record, measured.counters, took_s, measured.first_in_line)

@@ -9,9 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tritonkit.bench.result import ArmName, Ceiling, CeilingPoint, TuningRun
+from tritonkit.bench.result import ArmLevel, ArmName, Ceiling, CeilingPoint, TuningRun
 from tritonkit.errors import InputError
-from tritonkit.load.level import LevelRecord
 from tritonkit.stats.scrape import ServerCounters
 from tritonkit.stats.split import TimeSplit
 
@@ -26,7 +25,7 @@ class Step(NamedTuple):
     """
 
     arm: ArmName
-    level: LevelRecord
+    level: ArmLevel
     counters: ServerCounters
     took_s: float
     first_in_line: bool
@@ -116,7 +115,7 @@ class Progress:
         self.soak_ends.append(end)
         self._write("soak_end", end._asdict())
 
-    def levels(self, arm: ArmName) -> list[LevelRecord]:
+    def levels(self, arm: ArmName) -> list[ArmLevel]:
         """An arm's levels, in the order in which they were measured."""
         return [step.level for step in self.steps if step.arm == arm]
 
@@ -166,7 +165,8 @@ class Progress:
                 self._take(line["what"], line["value"])
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{self._file} cannot be gone on with ({error}); leave out --resume"
+                f"{self._file} cannot be gone on with ({error}); choose another "
+                f"--out, or remove {self._file.parent}"
             ) from error
 
     def _require_same(self, asked: Mapping[str, Any], found: Mapping[str, Any]) -> None:
@@ -177,7 +177,8 @@ class Progress:
             long = any(isinstance(value, dict) for value in (ours, theirs))
             had = f"another {name}" if long else f"{name} {theirs}, this one has {ours}"
             raise InputError(
-                f"the interrupted run had {had}; leave out --resume to drop it and begin again"
+                f"the interrupted run had {had}; choose another --out, or "
+                f"remove {self._file.parent} to begin again"
             )
 
     def _take(self, what: str, value: Any) -> None:
@@ -208,7 +209,7 @@ def _step(value: Mapping[str, Any]) -> Step:
         counters[by_rows] = {int(rows): n for rows, n in counters[by_rows].items()}
     return Step(
         value["arm"],
-        LevelRecord(**level),
+        ArmLevel(**level),
         ServerCounters(**counters),
         float(value["took_s"]),
         value["first_in_line"],

@@ -14,6 +14,7 @@ from tritonkit.bench.arms import ARMS
 from tritonkit.bench.result import SCHEMA
 from tritonkit.errors import InputError
 from tritonkit.stats.capacity import Capacity
+from tritonkit.stats.disturbance import disturbance
 from tritonkit.stats.ratio import Ratio, ratio_of
 
 METRICS = ("capacity", "ratio", "p99")
@@ -131,6 +132,8 @@ def _is_whole(document: Mapping[str, Any]) -> bool:
         isinstance(arms, list)
         and bool(arms)
         and all(isinstance(arm, dict) and needs <= arm.keys() for arm in arms)
+        and all(isinstance(arm["levels"], list) for arm in arms)
+        and all(isinstance(level, dict) for arm in arms for level in arm["levels"])
         and isinstance(ratios, list)
         and (rate is None or isinstance(rate, (int, float)))
     )
@@ -150,7 +153,11 @@ def require_same_question(
 def require_comparable(
     rules: Sequence[Rule], before: Mapping[str, Any], arms: Sequence[str], rate_rps: float | None
 ) -> None:
-    """InputError if a rule would judge unlike things, or nothing. arms, rate_rps: of this run."""
+    """InputError if a rule would judge unlike things, or nothing, or what a busy machine did. arms,
+    rate_rps: of this run.
+    """
+    if rules:
+        _require_idle(before, "the baseline", "measure it")
     had = [arm["name"] for arm in before["arms"]]
     for rule in rules:
         told = f"--fail-if '{rule.text}'"
@@ -169,6 +176,16 @@ def require_comparable(
             raise InputError(f"{told}: ratios are to {rule.arm} itself; name another arm")
 
 
+def _require_idle(result: Mapping[str, Any], run: str, again: str) -> None:
+    """Results of versions that did not look at other processes are taken as they are."""
+    found = disturbance({arm["name"]: arm["levels"] for arm in result["arms"]})
+    if found is not None and found.is_busy:
+        raise InputError(
+            f"--fail-if cannot be judged, because the machine was busy in {run}: {found.told}; "
+            f"{again} again on an idle machine"
+        )
+
+
 def _require_same_rate(told: str, before_rps: float | None, now_rps: float | None) -> None:
     if before_rps is None:
         raise InputError(f"{told}: the baseline has no p99 of a rate; measure it with --rate-rps")
@@ -185,8 +202,11 @@ def judge(
 ) -> tuple[Judged, ...]:
     """Each rule on each arm that it is of. now, before: two results as JSON.
 
-    InputError if a rule finds nothing to judge: a gate that saw nothing must not pass.
+    InputError if a rule finds nothing to judge, or the machine was busy in either run: a gate that
+    saw nothing must not pass, and one that saw something else at work must not fail.
     """
+    if rules:
+        _require_idle(now, "this run", "run it")
     arms = [arm["name"] for arm in now["arms"]]
     require_comparable(rules, before, arms, now.get("rate_rps"))
     every = [*arms, *(arm["name"] for arm in before["arms"] if arm["name"] not in arms)]

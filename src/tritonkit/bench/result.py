@@ -84,6 +84,19 @@ class Demand:
     cost_per_million: float | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ArmLevel(LevelRecord):
+    """A level of a comparison, which knows what is its own and what is not.
+
+    others_cpu, stolen_cpu: shares of the time of all its CPUs, 0 to 1, that went to processes other
+    than the generator and the servers, and to other machines of the same host. None where the
+    system does not say, and in levels that an older version measured.
+    """
+
+    others_cpu: float | None = None
+    stolen_cpu: float | None = None
+
+
 @dataclass(frozen=True)
 class ArmResult:
     """One arm: its certificate, its levels, and the most that it sustained within the budget.
@@ -97,7 +110,7 @@ class ArmResult:
     name: ArmName
     certificate: Certificate
     tuning: tuple[TuningRun, ...]
-    levels: tuple[LevelRecord, ...]
+    levels: tuple[ArmLevel, ...]
     capacity_rps: float | None
     capacity_interval_rps: tuple[float, float | None] | None
     counted_levels: int
@@ -110,8 +123,10 @@ class ArmResult:
 class ArmRatio:
     """The capacity of one arm as a multiple of another's, with its 95 % interval.
 
-    differs: the interval does not hold 1. ratio is None where there is no such number, because one
-    sustains nothing, or nothing that was tried failed; high is None where there is no upper end.
+    differs: the interval does not hold 1. Where it does, that is "no difference" only if it is
+    narrow enough; see `stats.ratio.says_no_difference`. ratio is None where there is no such
+    number, because one sustains nothing, or nothing that was tried failed; high is None where there
+    is no upper end.
     """
 
     arm: ArmName
@@ -157,13 +172,15 @@ class Soak:
 class Verdict:
     """What to deploy, and why in one sentence. settings: of the chosen arm's config.
 
-    no_difference: no arm was found to sustain more or less than another.
+    no_difference: no arm was found to sustain more or less than another, and each ratio is known
+    well enough to say so. undecided: arms that may be the better choice, for all that is known.
     """
 
     choice: Choice
     because: str
     settings: Mapping[str, int] | None
     no_difference: bool = False
+    undecided: tuple[ArmName, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -112,18 +112,23 @@ def _wrong(
     missing_ms = server_ms - parts_ms
     if service_ms - server_ms < -WITHIN * total_ms:
         return (
-            f"the server counts {server_ms:.3g} ms a request and the client waited only "
-            f"{service_ms:.3g} ms: they are not of the same requests, or a clock is wrong"
+            f"the server counts {_ms(server_ms)} a request and the client waited only "
+            f"{_ms(service_ms)}: they are not of the same requests, or a clock is wrong"
         )
     if abs(missing_ms) <= WITHIN * total_ms:
         return ""
     if missing_ms < 0:
         return (
-            f"the server's parts make up {parts_ms:.3g} ms, more than the {server_ms:.3g} ms a "
+            f"the server's parts make up {_ms(parts_ms)}, more than the {_ms(server_ms)} a "
             "request that it counts itself"
         )
     from_cache = f"; {cached:.0%} of the answers came from its cache" if cached > 0 else ""
     return (
-        f"the server's parts make up {parts_ms:.3g} ms of the {server_ms:.3g} ms a request that it "
-        f"counts itself; {missing_ms:.3g} ms are in none of them{from_cache}"
+        f"the server's parts make up {_ms(parts_ms)} of the {_ms(server_ms)} a request that it "
+        f"counts itself; {_ms(missing_ms)} are in none of them{from_cache}"
     )
+
+
+def _ms(ms: float) -> str:
+    """Three digits, and all of a large number."""
+    return f"{ms:,.0f} ms" if abs(ms) >= 100 else f"{ms:.3g} ms"

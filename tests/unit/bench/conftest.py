@@ -5,17 +5,16 @@ from itertools import combinations
 
 import pytest
 
-from tritonkit.bench.result import ArmName, ArmRatio, ArmResult, Certificate
-from tritonkit.load.level import LevelRecord
+from tritonkit.bench.result import ArmLevel, ArmName, ArmRatio, ArmResult, Certificate
 
 
 @pytest.fixture
-def level() -> Callable[..., LevelRecord]:
+def level() -> Callable[..., ArmLevel]:
     """`level("open", 100, p99=12, holds=True, purpose="search", round=3)`."""
 
     def make(mode, offered, *, rps=None, p99: float | None = 10.0, holds=True, **more):
         rps = offered if rps is None else rps
-        return LevelRecord(
+        return ArmLevel(
             **{
                 "requests": int(rps),
                 "errors": 0,
@@ -61,7 +60,7 @@ def level() -> Callable[..., LevelRecord]:
 def arm(level) -> Callable[..., ArmResult]:
     """`arm("ort_baseline", 100)` sustains 100 requests/s, 90 to 110; None was never measured."""
 
-    def make(name: ArmName, rps: float | None = 0.0, levels: Sequence[LevelRecord] = (), **more):
+    def make(name: ArmName, rps: float | None = 0.0, levels: Sequence[ArmLevel] = (), **more):
         config = {"max_batch_size": 32, "instance_group": [{"count": 3}]}
         if name in (
             "ort_batcher",

@@ -22,9 +22,9 @@ def file(tmp_path):
 def step(level):
     """A step of one arm in a round."""
 
-    def make(arm="ort_baseline", round=1, first_in_line=True):
+    def make(arm="ort_baseline", round=1, first_in_line=True, **more):
         counters = ServerCounters(requests=3, inferences=6, executions=2, batches={2: 1, 4: 1})
-        record = level("open", 100.5, round=round, p50_interval_ms=[1.0, 2.0])
+        record = level("open", 100.5, round=round, p50_interval_ms=[1.0, 2.0], **more)
         return Step(arm, record, counters, 2.5, first_in_line)
 
     return make
@@ -44,6 +44,16 @@ def test_all_comes_back(file, step):
     assert (again.ceiling, again.tuning, again.steps) == (ceiling, {"ort_baseline": runs}, steps)
     assert again.levels("ort_baseline") == [steps[0].level, steps[2].level]
     assert again.spent_s == 7.5
+
+
+def test_a_run_of_an_older_version(file, step):
+    """Levels that say nothing of other processes come back, and it is not known of them."""
+    Progress(file, QUESTION).keep_step(step(others_cpu=0.25, stolen_cpu=0.125))
+    text = file.read_text()
+    assert '"others_cpu": 0.25, "stolen_cpu": 0.125' in text
+    file.write_text(text.replace(', "others_cpu": 0.25, "stolen_cpu": 0.125', ""))
+    (level,) = Progress(file, QUESTION).levels("ort_baseline")
+    assert (level.offered, level.others_cpu, level.stolen_cpu) == (100.5, None, None)
 
 
 def test_soak_comes_back(file):
@@ -117,7 +127,7 @@ def test_a_line_that_was_cut_off(file, step):
 def test_another_question(file, other, words):
     """Measurements of another question are refused, with what is different."""
     Progress(file, QUESTION)
-    with pytest.raises(InputError, match="leave out --resume") as refused:
+    with pytest.raises(InputError, match="choose another --out") as refused:
         Progress(file, other)
     assert words in str(refused.value)
 

@@ -340,3 +340,55 @@ def test_another_question(tmp_path):
         require_same_question(result(), path, "n", 50.0)
     with pytest.raises(InputError, match=r"slo_p99_ms 50.0, this run 20"):
         require_same_question(result(), path, "m", 20.0)
+
+
+def beside(others, made=None):
+    """A result of a machine of which other processes used so much."""
+    made = made or result()
+    made["arms"][1]["levels"] = [{"others_cpu": others, "stolen_cpu": None} for _ in range(3)]
+    return made
+
+
+def test_a_busy_baseline_is_refused_at_once():
+    """Before anything is measured for minutes, the gate says that the baseline decides nothing."""
+    with pytest.raises(InputError) as refused:
+        arms = ["ort_baseline", "triton_batched"]
+        require_comparable([parse_rule("capacity -10%")], beside(0.3), arms, None)
+    assert str(refused.value) == (
+        "--fail-if cannot be judged, because the machine was busy in the baseline: other processes "
+        "used 30 % of the CPUs (30 % in the worst level); measure it again on an idle machine"
+    )
+
+
+@pytest.mark.parametrize("capacity", [10, 100])
+def test_a_busy_run_neither_passes_nor_fails(capacity):
+    """Whatever came out of this run, something else may have made it."""
+    with pytest.raises(InputError, match=r"busy in this run: .* run it again on an idle machine"):
+        judged("capacity -10%", beside(0.3, result(capacity)), result(100))
+
+
+def test_idle_runs_are_judged():
+    """A machine that does a little beside is no reason to hesitate."""
+    assert judged("capacity -10%", beside(0.02, result(10)), beside(0.03)).failed
+
+
+def test_results_that_know_nothing_of_others():
+    """A baseline of an older version, whose levels do not say, is judged as ever."""
+    before = result(100)
+    before["arms"][1]["levels"] = [{"purpose": "search"}]
+    assert judged("capacity -10%", beside(0.02, result(10)), before).failed
+
+
+def test_a_busy_machine_without_rules():
+    """Where nothing is asked, nothing is refused."""
+    assert judge([], beside(0.5), result()) == ()
+
+
+@pytest.mark.parametrize("levels", [None, "x", [1], [None]])
+def test_levels_that_are_none(tmp_path, levels):
+    """A baseline whose levels are something else is no whole result."""
+    made = result()
+    made["arms"][0]["levels"] = levels
+    (tmp_path / "result.json").write_text(json.dumps(made))
+    with pytest.raises(InputError, match="no whole result"):
+        read_result(tmp_path / "result.json")

@@ -4,11 +4,12 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
+from tests.unit.stats.test_ratio import found as equal_arms
 
 from tritonkit.bench.result import ArmRatio, Demand
 from tritonkit.bench.verdict import decide
 from tritonkit.stats.capacity import Capacity
-from tritonkit.stats.ratio import ratio_of
+from tritonkit.stats.ratio import ratio_of, says_no_difference
 
 NAMES = ("ort_baseline", "triton_unbatched", "triton_batched")
 
@@ -317,3 +318,124 @@ def test_rate_at_which_some_were_not_judged(for_rate):
 def test_rate_that_the_generator_cannot_send(for_rate):
     """If the generator was the limit at the rate for every arm, there is no verdict."""
     assert for_rate(None, None, None).because.startswith("No verdict: the load generator")
+
+
+def test_equal_arms_of_a_default_run():
+    """Of 20 comparisons of equal arms, 12 levels each, at least 19 say "no difference" aloud."""
+    found = [equal_arms(1, 12, scatter=0.1, seed=s) for s in range(20)]
+    assert sum(says_no_difference(x.low, x.high) for x in found) >= 19
+
+
+@pytest.fixture
+def of_ratio(arm):
+    """The verdict on a session and Triton with batching, of which only the ratio is known: its
+    middle and its ends.
+    """
+
+    def make(ratio, low, high):
+        arms = [arm("ort_baseline", 100), arm("triton_batched", 100 * ratio)]
+        differs = not low <= 1 <= high
+        pair = ArmRatio("triton_batched", "ort_baseline", ratio, low, high, differs)
+        return decide(arms, [pair], 50, None)
+
+    return make
+
+
+def test_too_wide_for_no_difference(of_ratio):
+    """An interval that holds 1 and nearly everything else is no finding, and that is said."""
+    verdict = of_ratio(0.9, 0.07, 1.35)
+    assert verdict.choice == "ort_baseline" and not verdict.no_difference
+    assert verdict.undecided == ("triton_batched",)
+    assert verdict.because == (
+        "Whether batching pays was not decided: one ONNX Runtime session sustains 100 (90–110) "
+        "requests/s within p99 50 ms; Triton with dynamic batching (90) was not decided: the "
+        "interval of the ratio is too wide (0.07–1.35); run again with --thorough, or with a "
+        "larger --time-budget-s."
+    )
+
+
+def test_wide_but_surely_no_gain(of_ratio):
+    """Where even the upper end is no gain worth having, the simplest is kept for good."""
+    verdict = of_ratio(0.5, 0.05, 1.15)
+    assert not verdict.no_difference and not verdict.undecided
+    assert verdict.because.startswith("Batching does not pay: one ONNX Runtime session")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.41, 2.4, True), (0.39, 2.4, False), (0.41, 2.6, False), (1.01, 2.4, False)],
+)
+def test_how_wide_no_difference_may_be(of_ratio, low, high, said):
+    """To be "no difference" it holds 1 and lies within 2.5 times on both sides."""
+    assert of_ratio((low * high) ** 0.5, low, high).no_difference is said
+
+
+def test_two_that_are_too_wide(arm, ratios):
+    """Several are told of in one go, each with its interval."""
+    arms = [arm(name, 100) for name in NAMES]
+    verdict = decide(arms, ratios(arms, 0.9), 50, None)
+    assert verdict.undecided == ("triton_unbatched", "triton_batched")
+    assert (
+        "Triton without batching (100) and Triton with dynamic batching (100) were not decided: "
+        "the intervals of the ratios are too wide (0.10–1.90 and 0.10–1.90); run again"
+    ) in verdict.because
+
+
+def test_a_simpler_arm_that_may_do_as_well(arm):
+    """The interval of a simpler arm is told as its ratio to the one that is kept."""
+    arms = [arm(name, rps) for name, rps in zip(NAMES, (100, 300, 400), strict=True)]
+    one, two, three = ((n, t) for t, n in combinations(NAMES, 2))
+    pairs = [
+        ArmRatio(*one, 3.0, 0.3, 5.0, False),
+        ArmRatio(*two, 4.0, 3.0, 5.0, True),
+        ArmRatio(*three, 1.33, 0.5, 4.0, False),
+    ]
+    verdict = decide(arms, pairs, 50, None)
+    assert verdict.choice == "triton_batched" and verdict.undecided == ("triton_unbatched",)
+    assert "Triton without batching (300) was not decided" in verdict.because
+    assert "too wide (0.25–2.00)" in verdict.because
+
+
+@pytest.fixture
+def beside(arm, level, ratios):
+    """The verdict on two arms beside which others used so much of the CPUs."""
+
+    def make(*others, **more):
+        arms = [
+            arm(name, rps, [level("open", 100, others_cpu=share, stolen_cpu=0.01)], **more)
+            for name, rps, share in zip((NAMES[0], NAMES[2]), (100, 600), others, strict=True)
+        ]
+        return decide(arms, ratios(arms, 0.02), 50, None)
+
+    return make
+
+
+def test_a_busy_machine_is_said(beside):
+    """The verdict stays as it is, with a plain warning and its remedy."""
+    verdict, idle = beside(0.3, 0.32), beside(0.0, 0.0)
+    assert verdict.choice == idle.choice == "triton_batched"
+    assert verdict.because == (
+        f"{idle.because} The machine was busy: other processes used 31 % of the CPUs and 1 % was "
+        "stolen (33 % in the worst level); the figures say little, so run it again on an idle "
+        "machine."
+    )
+
+
+def test_an_idle_machine_is_not_mentioned(beside):
+    """Where little else ran, nothing is said of it."""
+    assert "busy" not in beside(0.02, 0.03).because
+
+
+def test_a_neighbour_of_one_arm(beside):
+    """Where others took much more from one arm, it is said which, as the ratio is off too."""
+    assert (
+        ", 61 % while one ONNX Runtime session was measured but 11 % while Triton with dynamic "
+        "batching was, so ratios are off too;"
+    ) in beside(0.6, 0.1).because
+
+
+def test_a_busy_machine_and_a_rate(arm, level, ratios):
+    """A rate that is held, or not, is told with the same warning."""
+    levels = [level("open", 80, purpose="rate", others_cpu=0.4)]
+    arms = [arm("ort_baseline", 90, levels, demand=Demand(80, True, None, None, None))]
+    assert "The machine was busy: other processes used 40 %" in decide(arms, [], 50, 80).because
