@@ -359,14 +359,14 @@ def test_two_instances_run_side_by_side(start):
     assert ended == [1, 4000]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_serve_ends_on_a_signal(serving, repository, number, status):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_ends_on_a_signal(serving, repository, number):
     """`tritonkit serve --arm ort_baseline` ends in order on Ctrl-C and on SIGTERM."""
     with serving(repository, "--arm", "ort_baseline", "--model", "double") as (kit, where):
         assert set(where) == {"http", "log"}
         (server,) = kit.family()
-        assert kit.end(number) == status
-        assert kit.complained().strip() in ("", "interrupted")
+        assert kit.end(number) == 0
+        assert kit.complained() == "stopping; a second Ctrl-C ends it at once\n"
         assert not server.is_running()
         assert not list(kit.tmp.glob("tritonkit-*"))
 

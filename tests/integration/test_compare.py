@@ -26,6 +26,8 @@ from tritonkit.repository.package import Settings, package_model
 from tritonkit.samples import read_samples
 from tritonkit.stats.steady import got_better
 
+pytestmark = pytest.mark.alone  # it measures
+
 WIDTHS = (256, 1024, 1024, 1)
 MAX_BATCH = 8
 ARMS = ["ort_baseline", "ort_batcher", "triton_unbatched", "triton_batched"]
@@ -388,7 +390,7 @@ def test_not_gone_on_with(gone_on):
     """What was measured for another budget is not gone on with, and that is said in a line."""
     status, complained = gone_on.refused
     assert status == 2
-    assert "slo_p99_ms 50.0, this one has 20.0; leave out --resume" in complained
+    assert "slo_p99_ms 50.0, this one has 20.0; choose another --out" in complained
 
 
 def test_gone_on_with(gone_on):

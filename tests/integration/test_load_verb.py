@@ -121,6 +121,7 @@ def test_numbers_agree(level):
     assert found["time_split"]["total_ms"] > found["time_split"]["compute_ms"] > 0
 
 
+@pytest.mark.alone  # a warm-up, by latencies
 @pytest.mark.parametrize(
     "how, cut",
     [(("--rate-rps", 200), True), (("--arrivals", "steps:200x2"), False)],
@@ -194,6 +195,7 @@ def test_processes_and_shared_memory(triton, protocol, how):
     assert found["errors"] == 0
 
 
+@pytest.mark.alone  # a budget is undecided where the generator is late
 @pytest.mark.parametrize(
     ("slo_p99_ms", "said", "exit_code"), [(20_000, "held", 0), (19, "not held", 1)]
 )
@@ -202,7 +204,7 @@ def test_budget(slo_p99_ms, said, exit_code):
     with DrawnServer(FOREVER) as server:
         arguments = (f"http://{server.address}", "m", *CLOSED, "--slo-p99-ms", slo_p99_ms)
         output, _ = load(*arguments, exit_code=exit_code)
-    assert f"budget         p99 of {slo_p99_ms} ms {said}\n" in output
+    assert f"budget         p99 of {slo_p99_ms:,} ms {said}\n" in output
 
 
 def test_output_fits_a_terminal(triton):
@@ -242,6 +244,8 @@ def _read(terminal):
         (("--rate-rps", 1e9), "the rate must be above 0, and at most"),
         (("--users", 1, "--payloads", "/nix"), "no such file or folder of inputs: /nix"),
         (("--users", 1, "--samples", "/nix/s.gz"), "there is no folder /nix; make it first"),
+        (("--users", 1, "--samples", "/proc/s.gz"), "/proc/s.gz: nothing can be written in /proc"),
+        (("--users", 1, "--samples", "/dev/null"), "it is a device or a pipe; give a file"),
         (("--users", 1, "--rows", 99), "99 rows: double takes at most 8 in one request"),
         (("--users", 1, "--rows", "many"), "--rows: 'many' is no distribution of sizes"),
         (("--users", 1, "--streaming"), "Triton streams over gRPC only"),
@@ -255,6 +259,27 @@ def test_misuse(triton, arguments, says):
     (line,) = errors.splitlines()
     assert line.startswith("error: ") and says in line and not output
     assert counted(triton) == before
+
+
+def test_payload_beyond(triton, tmp_path):
+    """A trace with a payload that there is not is refused before anything is sent."""
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('{"t_s": 0.1, "payload": 2}\n{"t_s": 0.2, "payload": 64}\n')
+    before = counted(triton)
+    output, errors = load(triton["http"], "double", "--arrivals", trace, exit_code=2)
+    (line,) = errors.splitlines()
+    assert "the arrival at 0.2 s has payload 64, and the 64 requests are" in line and not output
+    assert counted(triton) == before
+
+
+@pytest.mark.parametrize("asked", [(), ("--duration-s", 3)])
+def test_shorter_than_asked(triton, asked):
+    """Steps that end before --duration-s end the level, which is said."""
+    how = ("--arrivals", "steps:50x0.4,100x0.2", *asked, "--json")
+    output, errors = load(triton["http"], "double", *how)
+    assert json.loads(output)["duration_s"] == pytest.approx(0.6, abs=0.2)
+    warning = "warning: steps:50x0.4,100x0.2 lasts 0.60 s; nothing is sent after that\n"
+    assert errors == (warning if asked else "")
 
 
 @pytest.mark.parametrize("option", ["--rate-rps", "--duration-s", "--timeout-s", "--slo-p99-ms"])
@@ -279,9 +304,10 @@ def test_server_that_is_away(protocol, free_port):
 
 
 def test_unknown_model(triton):
-    """So is a model that the server does not have."""
+    """So is a model that the server does not have, and which it has."""
     output, errors = load(triton["http"], "nix", *CLOSED, exit_code=1)
     assert "unknown model: 'nix'" in errors and errors.count("\n") == 1 and not output
+    assert errors.endswith("; the server has double, lookup\n")
 
 
 def test_failures_are_counted():
@@ -336,6 +362,7 @@ while True:
 """
 
 
+@pytest.mark.alone  # it keeps a CPU from all others
 def test_starved_generator_decides_nothing(start_kit, wait_for):
     """A budget is neither held nor broken where the generator was the limit."""
     with DrawnServer([(0.005, "")] * 10_000) as server, ExitStack() as stack:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from tritonkit.cli.check import check
 from tritonkit.cli.compare import compare
@@ -15,12 +18,13 @@ from tritonkit.cli.doctor import doctor
 from tritonkit.cli.examples import examples
 from tritonkit.cli.export import export
 from tritonkit.cli.infer import infer
+from tritonkit.cli.lines import printable
 from tritonkit.cli.lint import lint
 from tritonkit.cli.load import load
 from tritonkit.cli.package import package
 from tritonkit.cli.serve import serve
 from tritonkit.cli.setup import setup
-from tritonkit.errors import TritonkitError
+from tritonkit.errors import InputError, TritonkitError, describe
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,8 +52,11 @@ def run(arguments: Sequence[str]) -> None:
     interrupted = _hear_interrupts()
     try:
         cli.main(list(arguments), prog_name="tritonkit", standalone_mode=False)
-    except click.ClickException as error:
+    except NoArgsIsHelpError as error:
         error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        click.echo(f"error: {_usage(error)}", err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
@@ -60,13 +67,38 @@ def run(arguments: Sequence[str]) -> None:
         if interrupted:  # foreign code, or an import that was cut short, made it something else
             click.echo("interrupted", err=True)
             sys.exit(130)
-        if isinstance(error, OSError):  # no space, no permission: the system's words name the file
-            click.echo(f"error: {error}", err=True)
-            sys.exit(1)
+        if isinstance(error, OSError):  # no space, no permission
+            click.echo(f"error: {_system(error)}", err=True)
+            sys.exit(InputError.exit_code if error.errno in _OF_A_PATH else 1)
         if not isinstance(error, TritonkitError):
             raise
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+
+
+def _usage(error: click.ClickException) -> str:
+    """What was wrong on the command line, in one line, and where to read what is right."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None or message.endswith("?"):  # click's own remedy: did you mean another?
+        return message
+    return f"{message}; see: {context.command_path} --help"
+
+
+def _system(error: OSError) -> str:
+    """The file, and the system's words for what is wrong with it."""
+    if error.filename is None or error.strerror is None:
+        return describe(error)
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file"
+    said = f"{printable(name)}: {error.strerror}"
+    return f"{said}; choose another path" if error.errno in _OF_A_PATH else said
+
+
+# Whatever else it is, such as a full disk, is not of the path that was given.
+_OF_A_PATH = {
+    *(errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT),
+    *(errno.ENOTDIR, errno.EPERM, errno.EROFS),
+}
 
 
 def _hear_interrupts() -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import sys
 import textwrap
 import zipfile
@@ -16,6 +15,8 @@ from typing import Any, BinaryIO
 import click
 import numpy as np
 
+from tritonkit.cli.lines import columns
+from tritonkit.cli.outputs import require_place
 from tritonkit.client.result import Classification, InferResult
 from tritonkit.client.spec import ModelSpec
 from tritonkit.errors import InputError
@@ -33,7 +34,7 @@ def show(result: InferResult, as_json: bool, blank_line: bool = False) -> None:
         ascii_only = not encoding.lower().startswith("utf")
         click.echo(json.dumps(_document(result), ensure_ascii=ascii_only, allow_nan=False))
         return
-    width = max(shutil.get_terminal_size().columns - 2, 20)
+    width = max((columns() or sys.maxsize) - 2, 20)
     blocks = []
     for name, array in result.items():
         title = f"{_printable(name)} {_datatype(array)}[{','.join(map(str, array.shape))}]"
@@ -131,9 +132,7 @@ def place_to_save(path: Path) -> Path:
     if path.is_dir():
         raise InputError(f"--save {path}: it is a directory; give a file")
     path = Path(os.path.realpath(path))  # a link stays, and what it leads to is replaced
-    folder = next(folder for folder in path.parents if folder.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"--save {path}: nothing can be written in {folder}")
+    require_place(path, "--save")
     return path
 
 

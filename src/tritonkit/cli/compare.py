@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +144,7 @@ def compare(
     )
     from tritonkit.bench.subject import Comparison
     from tritonkit.cli.outputs import publish
+    from tritonkit.cli.screen import print_progress, print_report
     from tritonkit.report.html import render_html
     from tritonkit.report.text import render_text
 
@@ -178,7 +180,7 @@ def compare(
     minutes = (what.time_budget_s + 25 * len(arms)) / 60 + what.soak_minutes
     with publish(out, resume=resume) as folder:
         with progress.status(f"comparing {model}: about {minutes:.0f} minutes"):
-            result = run(what, folder, lambda line: progress.print(line, highlight=False))
+            result = run(what, folder, partial(print_progress, progress))
         document = json.loads(json.dumps(result.as_json(), allow_nan=False))
         text = json.dumps(document, indent=2)
         (folder / "result.json").write_text(text + "\n", encoding="utf-8")
@@ -186,7 +188,7 @@ def compare(
     if as_json:
         click.echo(text)
     else:
-        Console().print(render_text(document))
+        print_report(render_text(document))
         click.echo(f"\n{out / 'report.html'}")
     if before is not None:
         judged = judge(rules, document, before)

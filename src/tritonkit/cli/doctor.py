@@ -57,18 +57,21 @@ def doctor(url: str, model: str, watch_s: float, protocol: str | None, as_json: 
     from rich.console import Console
 
     from tritonkit.cli.inputs import require_text
+    from tritonkit.cli.known import naming_models
     from tritonkit.client.client import Client
+    from tritonkit.report.formats import compact
     from tritonkit.stats.batching import diagnose
     from tritonkit.stats.traffic import read_batching
 
     require_text(url, model)
     with Client(address_of(url, protocol), timeout_s=_TIMEOUT_S, shared_memory=False) as client:
-        config = client.config(model)
+        with naming_models(client):
+            config = client.config(model)
         with _as_triton_speaks(url):
             is_ensemble = bool(read_batching(config).steps)
         looks: list[Look] = []
         if not is_ensemble:
-            with Console(stderr=True).status(f"watching {model} for {watch_s:g} s"):
+            with Console(stderr=True).status(f"watching {model} for {compact(watch_s)} s"):
                 looks = watch(lambda: look_at(client, model), _pauses(watch_s))
     with _as_triton_speaks(url):
         diagnosis = diagnose(model, config, looks)

@@ -73,10 +73,12 @@ def export(
     """
     from rich.console import Console
 
+    from tritonkit.cli.outputs import require_place
     from tritonkit.cli.proof import print_proof
     from tritonkit.export.export import UnsafeModelError, export_model
     from tritonkit.export.source import load_source
 
+    require_place(out, "-o")
     try:
         with Console(stderr=True).status(f"loading {source}") as status:
             model = load_source(source, inputs=inputs, output_names=output_names, opset=opset)

@@ -119,6 +119,7 @@ def infer(
         require_text,
         values_of,
     )
+    from tritonkit.cli.known import naming_models
     from tritonkit.client.client import Client
     from tritonkit.client.deadline import Deadline
     from tritonkit.client.retry import NO_RETRIES
@@ -138,7 +139,8 @@ def infer(
     )
     deadline = Deadline(timeout_s)
     with client:
-        spec = client.spec(model, version=version)
+        with naming_models(client):
+            spec = client.spec(model, version=version)
         values = values_of(spec, given, row)
         spec.require_outputs(outputs)
         if place is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from tritonkit.load.level import LevelRecord, Measured
     from tritonkit.load.requests import RequestMix
 
-MOST_S = 86_400
+USUAL_S, MOST_S = 10.0, 86_400
 
 
 @click.command()
@@ -34,7 +35,8 @@ MOST_S = 86_400
     "--arrivals",
     metavar="PATTERN",
     help="How they arrive: poisson (the default), constant, bursts[:ON_S,OFF_S], "
-    "steps:RATExSECONDS,…, ramp:FROM-TO, or a trace FILE.jsonl.",
+    "steps:RATExSECONDS,…, ramp:FROM-TO, or a trace FILE.jsonl, whose lines are "
+    '{"t_s": SECONDS} or {"t_s": SECONDS, "payload": INDEX}.',
 )
 @click.option(
     "--users",
@@ -44,9 +46,8 @@ MOST_S = 86_400
 @click.option(
     "--duration-s",
     type=Finite(0, MOST_S, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="All of it; what the server needs to warm up is found afterwards, and left out.",
+    help="All of it; what the server needs to warm up is found afterwards, and left out. The "
+    "default is 10, or as long as steps or a trace last.",
 )
 @click.option("--protocol", type=click.Choice(["grpc", "http"]), help="Where URL has no scheme.")
 @click.option(
@@ -92,7 +93,7 @@ def load(
     rate_rps: float | None,
     arrivals: str | None,
     users: int | None,
-    duration_s: float,
+    duration_s: float | None,
     protocol: str | None,
     payloads: Path | None,
     rows: str | None,
@@ -113,6 +114,9 @@ def load(
     With --rate-rps requests leave when they are due, whether or not earlier ones have been
     answered, and latency counts from then. With --users so many are always in flight.
 
+    A trace is a file of one request a line: t_s is when it is due, in seconds from the start;
+    payload is which of the requests to send, counted from 0, and without it they go in turn.
+
     \b
     Examples:
       tritonkit load localhost:8001 ranker --rate-rps 500
@@ -121,13 +125,23 @@ def load(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # A process that gevent forks closes the files of the threads that gRPC restarts in it.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    from tritonkit.cli.known import naming_models
+    from tritonkit.cli.outputs import require_place
     from tritonkit.client.address import parse_address
+    from tritonkit.report.formats import compact
 
     # Without a scheme it is gRPC for clients, and HTTP for Locust.
     address = str(parse_address(address_of(url, protocol)))
     asked = _level(rate_rps, arrivals, users, duration_s)
-    if samples is not None and not samples.parent.is_dir():
-        raise InputError(f"--samples {samples}: there is no folder {samples.parent}; make it first")
+    if samples is not None:
+        if not samples.parent.is_dir():
+            raise InputError(
+                f"--samples {samples}: there is no folder {samples.parent}; make it first"
+            )
+        require_place(samples, "--samples")
+    if duration_s is not None and asked["duration_s"] < duration_s:
+        lasts = f"{asked['arrivals'].name} lasts {compact(asked['duration_s'])} s"
+        click.echo(f"warning: {lasts}; nothing is sent after that", err=True)
 
     from tritonkit.load import runner  # first: it prepares the standard library for gevent
 
@@ -142,7 +156,8 @@ def load(
     logging.getLogger("locust").setLevel(logging.ERROR)
     level = runner.Level(**asked, seed=seed)
     with Client(address, timeout_s=timeout_s, retries=NO_RETRIES, shared_memory=False) as client:
-        spec = client.spec(model)
+        with naming_models(client):
+            spec = client.spec(model)
         requests, mix = make_requests(
             spec,
             payloads,
@@ -180,9 +195,12 @@ def load(
 
 
 def _level(
-    rate_rps: float | None, arrivals: str | None, users: int | None, duration_s: float
+    rate_rps: float | None, arrivals: str | None, users: int | None, duration_s: float | None
 ) -> dict[str, Any]:
-    """The level that was asked for, but for its seed. InputError if it is none, or two."""
+    """The level that was asked for, but for its seed. InputError if it is none, or two.
+
+    It is no longer than its arrivals are.
+    """
     from tritonkit.load.arrivals import parse_arrivals
 
     if users is not None:
@@ -190,12 +208,16 @@ def _level(
             raise InputError(
                 "--users is a closed loop, --rate-rps and --arrivals an open one; give one"
             )
-        return {"mode": "closed", "offered": users, "duration_s": duration_s}
+        return {"mode": "closed", "offered": users, "duration_s": duration_s or USUAL_S}
     pattern = parse_arrivals(arrivals or "poisson")
     if pattern.own_rate and rate_rps is not None:
         raise InputError(f"{pattern.name} brings its own rates; leave out --rate-rps")
     if not pattern.own_rate and rate_rps is None:
         raise InputError("how much load? give --rate-rps R (open loop) or --users N (closed loop)")
+    if duration_s is None:
+        duration_s = USUAL_S if math.isinf(pattern.length_s) else pattern.length_s
+        if duration_s > MOST_S:
+            raise InputError(f"{pattern.name} lasts for more than a day; give --duration-s")
     duration_s = min(duration_s, pattern.length_s)
     if duration_s <= 0:
         raise InputError(f"{pattern.name} ends as it begins; give one that lasts")
@@ -230,9 +252,11 @@ def _tell(
 
 
 def _offered(record: LevelRecord) -> str:
+    from tritonkit.report.formats import compact, counted
+
     if record.mode == "closed":
-        return f"{record.offered:g} user{'' if record.offered == 1 else 's'}"
-    return f"{record.offered:,.4g} requests/s, {record.arrivals}"
+        return counted(record.offered, "user")
+    return f"{compact(record.offered)} requests/s, {record.arrivals}"
 
 
 def _lines(
@@ -263,11 +287,13 @@ def _lines(
             yield "", split.remark
     if record.mean_batch is not None:
         yield "batches", f"{record.mean_batch:.1f} rows a run"
-    if not record.steady:
+    if _changes(record):
+        yield "steady", f"{record.arrivals} changes on purpose: not judged"
+    elif not record.steady:
         yield "unsteady", record.unsteady_because
     yield "generator", _generator(record)
     if slo_p99_ms is not None and record.holds_slo is not None:
-        yield "budget", f"p99 of {slo_p99_ms:g} ms {_budget(record, slo_p99_ms)}"
+        yield "budget", f"p99 of {_ms(slo_p99_ms)} ms {_budget(record, slo_p99_ms)}"
 
 
 def _latency(record: LevelRecord) -> str:
@@ -297,11 +323,25 @@ def _budget(record: LevelRecord, slo_p99_ms: float) -> str:
     if record.errors:
         return "not held: there were errors"
     above = record.p99_ms is None or record.p99_ms > slo_p99_ms
-    return "not held" if above else "not held: it is unsteady, and would leave it"
+    if above:
+        return "not held"
+    because = f"not held: {record.unsteady_because}"
+    return because if _changes(record) else "not held: it is unsteady, and would leave it"
+
+
+def _changes(record: LevelRecord) -> bool:
+    """Its arrivals are not the same all through, so that its latency is not either is no news."""
+    from tritonkit.load.arrivals import POISSON, Constant
+
+    return record.mode == "open" and record.arrivals not in (POISSON.name, Constant().name)
 
 
 def _ms(value: Any) -> str:
-    return "-" if value is None else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+    if value is None:
+        return "-"
+    if value < 0.001:
+        return f"{value:.3f}" if value else "0"
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def _in(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +58,10 @@ def serve(
     response_cache_mb: int,
     model: str | None,
 ) -> None:
-    """Serve a model repository until Ctrl-C, on the real Triton, without Docker."""
+    """Serve a model repository until Ctrl-C, on the real Triton, without Docker.
+
+    Ctrl-C and SIGTERM let running requests end; the exit code is 0 then. A second Ctrl-C does not.
+    """
     from tritonkit.repository.ensemble import ensemble_models
     from tritonkit.repository.layout import is_ensemble, model_file, model_names, read_config
     from tritonkit.server.baseline import OrtBaseline
@@ -104,8 +106,12 @@ def serve(
                 response_cache_mb=response_cache_mb,
             )
         stack.enter_context(server)
-        _announce(server, ", ".join(names))
-        status = server.wait()
+        try:
+            _announce(server, ", ".join(names))
+            status = server.wait()
+        except (KeyboardInterrupt, SystemExit):  # it is stopped on purpose
+            click.echo("stopping; a second Ctrl-C ends it at once", err=True)
+            return
         raise ServerError(f"the server ended with status {status}: {server.failure()}")
 
 
@@ -114,8 +120,10 @@ def _variant(repository: Path, names: list[str], batched: bool, stack: ExitStack
     from dataclasses import replace
 
     from tritonkit.repository.layout import is_ensemble, read_config, write_variant
+    from tritonkit.server.work import WorkFolder
 
-    variant = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tritonkit-")))
+    variant = stack.enter_context(WorkFolder()) / "repository"
+    variant.mkdir()
     for name in names:
         if is_ensemble(repository, name):
             (variant / name).symlink_to((repository / name).resolve())

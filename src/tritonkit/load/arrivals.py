@@ -34,7 +34,8 @@ _GRAMMAR = (
 class Arrival(NamedTuple):
     """A request's intended start, in seconds since that of its level.
 
-    payload: which of the run's requests, modulo their number; None: in turn.
+    payload: which of the run's requests, from 0; None: in turn. A turn that `share` gives is modulo
+    their number.
     """
 
     start_s: float
@@ -271,8 +272,8 @@ class Trace:
         first_s = self.arrivals[0].start_s
         if first_s >= duration_s:
             raise InputError(
-                f"{self.name}: its first arrival is at {first_s:g} s, and the run ends at "
-                f"{duration_s:g} s; t_s counts from the start of the run"
+                f"{self.name}: its first arrival is at {_text(first_s)} s, and the run ends at "
+                f"{_text(duration_s)} s; t_s counts from the start of the run"
             )
         return itertools.takewhile(lambda arrival: arrival.start_s < duration_s, self.arrivals)
 
@@ -336,6 +337,17 @@ def share(arrivals: Iterator[Arrival], i: int, n: int) -> Iterator[Arrival]:
         yield arrival if arrival.payload is not None else arrival._replace(payload=turn)
 
 
+def require_payloads(arrivals: Arrivals, count: int) -> None:
+    """InputError if a trace asks for a request that is none of the run's `count`."""
+    for start_s, payload in arrivals.arrivals if isinstance(arrivals, Trace) else ():
+        if payload is not None and payload >= count:
+            raise InputError(
+                f"{arrivals.name}: the arrival at {_text(start_s)} s has payload {payload}, and "
+                f"the {count} requests are numbered from 0 to {count - 1}; send more, or name "
+                "others in the trace"
+            )
+
+
 _LINE = 'write one arrival a line: {"t_s": 0.25} or {"t_s": 0.25, "payload": 3}'
 
 
@@ -372,7 +384,7 @@ def _invert(place: Callable[[float], float], duration_s: float, seed: int) -> It
 def _require_rate(rate_rps: float) -> None:
     if not LEAST_RPS <= rate_rps <= MOST_RPS:
         raise InputError(
-            f"{rate_rps:g} requests per second: the rate must be above 0, and at most "
+            f"{_text(rate_rps)} requests per second: the rate must be above 0, and at most "
             f"{MOST_RPS:.0f}"
         )
 

@@ -4,6 +4,8 @@ A level of many samples goes to the master as it is measured, raw, by messages o
 
 | message | from | says |
 |---|---|---|
+| call | master | asks whether it listens to these messages yet, as they would be lost before |
+| here | worker | that it does |
 | begin | master | which of how many workers it is; in `run_level` also the level and its requests |
 | ready | worker | that it can start, or the error why not |
 | start | master | when, by the clock of the wall |
@@ -11,7 +13,8 @@ A level of many samples goes to the master as it is measured, raw, by messages o
 | finish | master | that the level ends now, and whether what is under way is given up |
 | done | worker | how many samples it has sent in all, and its CPU |
 
-All of them carry the number of the test, because one that was given up may still be answered.
+From begin on they carry the number of the test, because one that was given up may still be
+answered.
 
 The times of each worker count from its own start. Workers on one host start together; on several
 hosts as nearly so as their clocks agree.
@@ -22,13 +25,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import gevent
 from locust.rpc import Message
-from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
+from locust.runners import HEARTBEAT_LIVENESS, MasterRunner, WorkerRunner
 
 from tritonkit.errors import InputError, TritonkitError
 from tritonkit.load.user import Run
@@ -36,8 +39,9 @@ from tritonkit.samples import Sample
 
 log = logging.getLogger(__name__)
 
-BEGIN, READY, START, SAMPLES, FINISH, DONE = (
-    f"tritonkit {word}" for word in ("begin", "ready", "start", "samples", "finish", "done")
+CALL, HERE, BEGIN, READY, START, SAMPLES, FINISH, DONE = (
+    f"tritonkit {word}"
+    for word in ("call", "here", "begin", "ready", "start", "samples", "finish", "done")
 )
 
 LEAD_S = 0.1
@@ -46,6 +50,10 @@ LEAD_S = 0.1
 _CHUNK = 50_000  # samples in a message
 _FLUSH_S = 1.0
 _SKEW_NS = 2_000_000_000  # beyond it a worker's clock is of no use
+_SILENT_S = 8
+"""After so long without one of Locust's heartbeats, one a second, a worker is taken for lost.
+Locust calls it missing after 4 s; on a busy machine one comes back after that.
+"""
 
 
 @dataclass
@@ -61,7 +69,7 @@ class Part:
     cpu: float = 0.0
     length_s: float = 0.0
     first_in_line: bool = False
-    lost: bool = False
+    lost: bool = False  # it has ended, or is not heard of any more
     pid: int = 0
 
     @property
@@ -76,13 +84,24 @@ class Parts:
     def __init__(self, runner: MasterRunner):
         self._runner = runner
         self._test = 0
+        self._here: set[str] = set()
         self.parts: dict[str, Part] = {}
         for message, listener in (
+            (HERE, self._on_here),
             (READY, self._on_ready),
             (SAMPLES, self._on_samples),
             (DONE, self._on_done),
         ):
             runner.register_message(message, listener)
+
+    def have(self, workers: Iterable[str]) -> bool:
+        """Whether all of them listen, by their ids. Calls those that have not answered, so ask
+        until it is so: Locust has a worker ready before it has read what is to listen there.
+        """
+        silent = set(workers) - self._here
+        for worker in silent:
+            self._runner.send_message(CALL, {}, worker)
+        return not silent
 
     def begin(self, workers: Sequence[str], what: Mapping[str, Any]) -> None:
         """Tell the workers, by their ids, that a test begins, and which of them each is."""
@@ -99,7 +118,6 @@ class Parts:
     @property
     def are_over(self) -> bool:
         """Whether nothing more is to be expected."""
-        self._look_for_lost()
         return all(part.is_over for part in self.parts.values())
 
     @property
@@ -120,32 +138,35 @@ class Parts:
                 self._send(FINISH, {"cancel": cancel}, part)
 
     def wait_until_over(self, timeout_s: float) -> None:
-        """Until all have delivered. Those that have not by then are lost."""
+        """Until all have delivered that still can."""
         deadline = time.monotonic() + timeout_s
         while not self.are_over and time.monotonic() < deadline:
             gevent.sleep(0.02)
+            self.look_for_lost()
+
+    def look_for_lost(self) -> None:
+        """Take for lost whose heartbeats have stopped: there is nothing else to know it by where
+        workers are on other hosts.
+        """
         for part in self.parts.values():
-            part.lost = not part.is_over or part.lost
+            node = self._runner.clients.get(part.worker)
+            # Locust counts it down each second, from HEARTBEAT_LIVENESS at each heartbeat.
+            if node is None or node.heartbeat < HEARTBEAT_LIVENESS - _SILENT_S:
+                part.lost = part.lost or not part.is_over
 
     def samples(self) -> list[Sample]:
         """All that was delivered, in the order of their intended starts."""
         return sorted(s for part in self.parts.values() for s in part.samples)
 
     def losses(self) -> Iterator[str]:
-        """What is missing, one line for each worker."""
+        """What is missing when the test is over, one line for each worker."""
         for part in self.parts.values():
             name = f"load worker {part.index}" + (f" (process {part.pid})" if part.pid else "")
             got = len(part.samples)
-            if part.lost and part.sent is None:
+            if part.sent is None:
                 yield f"{name} ended before its time; {got} of its samples had come"
-            elif part.sent is not None and part.sent != got:
+            elif part.sent != got:
                 yield f"{name} sent {part.sent} samples and {got} came"
-
-    def _look_for_lost(self) -> None:
-        for part in self.parts.values():
-            node = self._runner.clients.get(part.worker)
-            if node is None or node.state == STATE_MISSING:
-                part.lost = part.lost or not part.is_over
 
     def _send(self, message: str, what: Mapping[str, Any], part: Part) -> None:
         self._runner.send_message(message, {**what, "test": self._test}, part.worker)
@@ -153,6 +174,9 @@ class Parts:
     def _part(self, msg: Message) -> Part | None:
         part = self.parts.get(msg.node_id)
         return part if part is not None and msg.data["test"] == self._test else None
+
+    def _on_here(self, msg: Message, **_: Any) -> None:
+        self._here.add(msg.node_id)
 
     def _on_ready(self, msg: Message, **_: Any) -> None:
         if (part := self._part(msg)) is not None:
@@ -192,6 +216,7 @@ class Delivery:
         self._sent = 0
         self._is_done = True
         for message, listener, concurrent in (
+            (CALL, self._on_call, False),
             (BEGIN, self._on_begin, False),  # Locust's order to start the users comes next
             (START, self._on_start, False),
             (FINISH, self._on_finish, True),
@@ -237,6 +262,9 @@ class Delivery:
 
     def _send(self, message: str, what: dict[str, Any]) -> None:
         self._runner.send_message(message, {**what, "test": self._test})
+
+    def _on_call(self, msg: Message, **_: Any) -> None:
+        self._runner.send_message(HERE, {})
 
     def _on_begin(self, msg: Message, **_: Any) -> None:
         self._test, self._sent, self._is_done = msg.data["test"], 0, False

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tritonkit.client.client import Client
 from tritonkit.client.transport import InferRequest
 from tritonkit.errors import RequestError
+from tritonkit.load.arrivals import require_payloads
 from tritonkit.samples import Sample
 from tritonkit.stats.latency import LevelStats, summarise
 from tritonkit.stats.scrape import ServerCounters, read_counters
@@ -90,9 +91,12 @@ def measure_level(
     """Load the server at `address`, which `client` asks for its counters before and after.
 
     how: as for `runner.run_level`. LevelCut on Ctrl-C, or if a process of the generator is lost.
+    InputError, before anything is sent, for a level that makes no sense.
     """
     from tritonkit.load.runner import GeneratorError, LevelInterrupted, run_level
 
+    if level.mode == "open":
+        require_payloads(level.arrivals, len(requests))
     before = model_counters(client, model)
     cut: LevelInterrupted | GeneratorError | None = None
     try:
@@ -101,12 +105,13 @@ def measure_level(
         run, cut = early.run, early
     counted = _counted_since(before, client, model)
     is_open = level.mode == "open"
+    stationary = not is_open or level.arrivals.stationary
     duration_s = level.duration_s if cut is None else _length_s(run.samples, level.duration_s)
     stats = summarise(
         run.samples,
         duration_s=duration_s,
         open_loop=is_open,
-        stationary=not is_open or level.arrivals.stationary,
+        stationary=stationary,
     )
     record = LevelRecord(
         **vars(stats),
@@ -118,7 +123,7 @@ def measure_level(
         generator_bound=generator_bound(stats, run.generator_cpu, slo_p99_ms),
         mean_batch=counted.mean_batch,
         time_split=split(run.samples, counted),
-        holds_slo=holds_budget(stats, slo_p99_ms) if slo_p99_ms and cut is None else None,
+        holds_slo=holds_budget(stats, slo_p99_ms, stationary) if slo_p99_ms and not cut else None,
         purpose=purpose,
         round=round,
     )
@@ -150,14 +155,15 @@ def _length_s(samples: Sequence[Sample], duration_s: float) -> float:
     return min(duration_s, last_ns / 1e9) if last_ns > 0 else duration_s
 
 
-def holds_budget(stats: LevelStats, slo_p99_ms: float) -> bool:
+def holds_budget(stats: LevelStats, slo_p99_ms: float, stationary: bool = True) -> bool:
     """No errors, p99 within the budget, and nothing that gets worse: it would break it later.
+    stationary: where the load changes on purpose so does the latency, and that says nothing.
 
     In an open loop latency counts from the intended start, so a server that falls behind the
     rate cannot hold a p99 for longer than the budget itself.
     """
     within = stats.p99_ms is not None and stats.p99_ms <= slo_p99_ms
-    stays = stats.steady or got_better(stats.unsteady_because)
+    stays = stats.steady or not stationary or got_better(stats.unsteady_because)
     return stats.errors == 0 and within and stays
 
 

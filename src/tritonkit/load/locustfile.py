@@ -11,12 +11,14 @@ from __future__ import annotations
 import logging
 import math
 import signal
+import time
 from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gevent
+from gevent.hub import Hub
 from locust import events
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
@@ -24,7 +26,14 @@ from locust.runners import MasterRunner, WorkerRunner
 from tritonkit.client.client import Client
 from tritonkit.client.transport import InferRequest
 from tritonkit.errors import CheckFailedError, InputError, TritonkitError
-from tritonkit.load.arrivals import POISSON, Arrival, Constant, parse_arrivals, share
+from tritonkit.load.arrivals import (
+    POISSON,
+    Arrivals,
+    Constant,
+    parse_arrivals,
+    require_payloads,
+    share,
+)
 from tritonkit.load.distributed import Delivery, Parts
 from tritonkit.load.requests import ONE, make_requests
 from tritonkit.load.shares import parse_shares
@@ -36,6 +45,9 @@ from tritonkit.stats.latency import summarise
 log = logging.getLogger(__name__)
 
 _GRACE_S = 5.0  # in which a worker that is done, or a message, may be late
+# Ctrl-C ends the program as ever; without this gevent prints it as an error first.
+Hub.NOT_ERROR = (*Hub.NOT_ERROR, KeyboardInterrupt)
+
 _STATIONARY = {pattern.name for pattern in (POISSON, Constant())}
 
 
@@ -67,7 +79,8 @@ def _add_options(parser: ArgumentParser) -> None:
         "--arrivals",
         default="poisson",
         help="How they arrive: poisson, constant, bursts, bursts:ON_S,OFF_S; or at rates of its "
-        "own: steps:RATExSECONDS,…, ramp:FROM-TO, FILE.jsonl",
+        "own: steps:RATExSECONDS,…, ramp:FROM-TO, or a trace FILE.jsonl, whose lines are "
+        '{"t_s": SECONDS} or {"t_s": SECONDS, "payload": INDEX}',
     )
     add("--seed", type=int, default=0, help="Seed of the arrivals and of random values")
     add("--samples", default="", help="Where raw samples go, such as results/samples.csv.gz")
@@ -81,6 +94,7 @@ def _set_up(environment: Environment, **_: Any) -> None:
     if options is not None and options.spawn_rate is None:
         # Unless told otherwise all users start at once; Locust would add one each second.
         options.spawn_rate = options.num_users
+    gevent.signal_handler(signal.SIGINT, _interrupt)
     if isinstance(environment.runner, MasterRunner):
         part: _Alone | _Master | _Worker = _Master(environment, environment.runner)
     elif isinstance(environment.runner, WorkerRunner):
@@ -94,6 +108,14 @@ def _set_up(environment: Environment, **_: Any) -> None:
     )
     for event, listener in listeners:
         event.add_listener(listener)  # type: ignore[no-untyped-call]
+
+
+def _interrupt() -> None:
+    """On Ctrl-C, in a greenlet of its own, from which gevent hands it on to the main one. Else it
+    would hit whichever is at work: a request would be cut off, or the master hear no more of its
+    workers.
+    """
+    raise KeyboardInterrupt
 
 
 class _Alone:
@@ -197,8 +219,16 @@ class _Master:
         runner, options = self._runner, self._environment.parsed_options
         nodes = [*runner.clients.ready, *runner.clients.spawning, *runner.clients.running]
         said = {"run_time": None if options is None else options.run_time}
-        self._parts.begin(sorted(node.id for node in nodes), said)
+        workers = sorted(node.id for node in nodes)
         self._environment.process_exit_code = None
+        deadline = time.monotonic() + _GRACE_S
+        while not self._parts.have(workers):
+            if time.monotonic() > deadline:
+                self._parts.begin([], said)
+                why = f"not all {len(workers)} workers answer; start each with this locustfile"
+                return _refuse(self._environment, CheckFailedError(why))
+            gevent.sleep(0.01)
+        self._parts.begin(workers, said)
         gevent.spawn(self._start_when_ready)
 
     def finish(self, **_: Any) -> None:
@@ -217,10 +247,13 @@ class _Master:
                 self._environment.process_exit_code = 1
 
     def _start_when_ready(self) -> None:
-        parts = self._parts
-        users, workers = self._runner.target_user_count, len(parts.parts)
-        while not parts.are_ready:
+        parts, begun = self._parts, self._parts.parts
+        users, workers = self._runner.target_user_count, len(begun)
+        while parts.parts is begun and not parts.are_ready:
             gevent.sleep(0.01)
+            parts.look_for_lost()
+        if parts.parts is not begun:
+            return  # the test was stopped before it could start, and this is the next
         if parts.error is not None:
             _refuse(self._environment, parts.error)
         elif users < workers:
@@ -254,24 +287,30 @@ def _new_run(
     user.run_state, user.request_name = _nothing(), options.model
     environment.process_exit_code = None
     try:
-        arrivals = _arrivals(options, run_time or options.run_time or math.inf)
+        pattern, duration_s = _pattern(options), run_time or options.run_time or math.inf
+        arrivals = None
+        if pattern is not None:
+            whole = pattern.starts(options.rate_rps, duration_s, options.seed)
+            arrivals = share(whole, index, of)
         requests = _requests(environment.host or user.host or "", options, user, tell=not index)
+        if pattern is not None:
+            require_payloads(pattern, len(requests))
     except TritonkitError as error:
         return user.run_state, error
-    if arrivals is not None:
-        arrivals = share(arrivals, index, of)
+    if pattern is not None and not index and pattern.length_s < duration_s < math.inf:
+        log.warning("%s lasts %.1f s; nothing is sent after that", pattern.name, pattern.length_s)
     user.run_state = Run(requests, arrivals, None, index=index, of=of)
     return user.run_state, None
 
 
-def _arrivals(options: Any, duration_s: float) -> Iterator[Arrival] | None:
-    """Those of an open loop; None if it is a closed one."""
+def _pattern(options: Any) -> Arrivals | None:
+    """That of an open loop; None if it is a closed one."""
     pattern = parse_arrivals(options.arrivals)
     if not options.rate_rps and not pattern.own_rate:
         if options.arrivals != "poisson":
             raise InputError(f"--arrivals {options.arrivals} needs --rate-rps")
         return None
-    return pattern.starts(options.rate_rps, duration_s, options.seed)
+    return pattern
 
 
 def _requests(

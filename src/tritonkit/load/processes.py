@@ -59,12 +59,15 @@ def run_in_processes(
         },
         "sending": asdict(sending),
     }
+    # gevent's clock stood still during the imports: what waits would wait for too short a time.
+    gevent.get_hub().loop.update_now()
     environment = Environment(user_classes=[new_user_class()], host=address)
     runner = environment.create_master_runner(_HOST, 0)
     parts = Parts(runner)
     try:
         with _workers(runner, processes) as workers:
             _wait(lambda: len(runner.clients.ready) == processes, workers)
+            _wait(lambda: parts.have(runner.clients), workers)
             parts.begin(sorted(runner.clients), said)
             users = users_of(level, sending)
             runner.start(users, spawn_rate=users)
@@ -76,7 +79,7 @@ def run_in_processes(
                 limit_s = level.duration_s + DRAIN_S + sending.timeout_s
                 lost = _watch(parts, workers, limit_s, interrupted)
     finally:
-        runner.greenlet.kill(block=True)
+        runner.greenlet.kill(block=True, timeout=_END_S)
         runner.server.close(linger=0)  # type: ignore[no-untyped-call]
         runner.server.socket.context.term()  # its thread and files, which Locust leaves
     run = LevelRun(
@@ -108,10 +111,14 @@ class _Worker:
         """Its exit status, and the last it said."""
         status = self.process.returncode
         how = f"killed by signal {-status}" if status < 0 else f"exit code {status}"
+        last = self.last_said()
+        return f"{how}: {last}" if last else how
+
+    def last_said(self) -> str:
+        """The last line of its standard error; "" if there is none."""
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return f"{how}: {last}" if last else how
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def end(self) -> None:
         """Close its input, and kill it if that does not end it."""
@@ -147,9 +154,10 @@ def _wait(ready: Callable[[], bool], workers: Sequence[_Worker]) -> None:
                     LevelRun([], 0.0),
                 )
         if time.monotonic() > deadline:
+            said = next(filter(None, (worker.last_said() for worker in workers)), "")
             raise GeneratorError(
                 f"the {len(workers)} load workers were not ready within {_BEGIN_S:.0f} s; "
-                "use fewer processes",
+                + (f"one said: {said}" if said else "use fewer processes"),
                 LevelRun([], 0.0),
             )
         gevent.sleep(0.01)

@@ -48,7 +48,7 @@ class Spread:
         """`2048`, or `16 to 128, median 64`."""
         if self.least == self.most:
             return f"{self.least}"
-        return f"{self.least} to {self.most}, median {self.median:g}"
+        return f"{self.least} to {self.most}, median {f'{self.median:.1f}'.removesuffix('.0')}"
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ from tritonkit.load.processes import unpack
 
 def main(port: int) -> None:
     """Send one level's part, as the master says."""
+    # gevent's clock stood still during the imports: Locust would not wait for the master's answer,
+    # and greet it twice; the master may then count this worker twice when it shares out the users.
+    gevent.get_hub().loop.update_now()
     logging.getLogger("locust").setLevel(logging.ERROR)
     user = new_user_class()
     environment = Environment(user_classes=[user], catch_exceptions=False)
@@ -77,6 +80,12 @@ def _first(result: AsyncResult, ended: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    status = 1
+    try:
+        main(int(sys.argv[1]))
+        status = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
     # Not a usual exit: it would wait for messages that a master who is gone will never take.
-    os._exit(0)
+    sys.stderr.flush()
+    os._exit(status)

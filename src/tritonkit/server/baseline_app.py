@@ -66,6 +66,10 @@ def build_app(baseline: Baseline) -> ASGIApp:
     async def metadata(_: Request) -> Response:
         return JSONResponse({"name": "tritonkit-ort-baseline", "version": onnxruntime.__version__})
 
+    async def index(_: Request) -> Response:
+        found = {"name": model, "version": "1", "state": "READY", "reason": ""}
+        return JSONResponse([found])
+
     async def model_metadata(_: Request) -> Response:
         return JSONResponse(_model_metadata(baseline.config))
 
@@ -81,6 +85,7 @@ def build_app(baseline: Baseline) -> ASGIApp:
             Route("/v2/health/live", ok),
             Route("/v2/health/ready", ok),
             Route("/v2", metadata),
+            Route("/v2/repository/index", index, methods=["POST"]),
             Route(here, model_metadata),
             Route(f"{here}/ready", ok),
             Route(f"{here}/config", config),

@@ -61,7 +61,6 @@ class EmbeddedTriton(LocalServer):
         self._repository = repository
         self._response_cache_mb = response_cache_mb
         self._extra = tuple(options)
-        self._shm_prefix = f"tritonkit-{os.getpid()}-{id(self):x}-"
 
     def failure(self) -> str:
         """Why Triton ended, from its log, in one line."""
@@ -100,7 +99,7 @@ class EmbeddedTriton(LocalServer):
             f"--model-repository={repository}",
             f"--backend-directory={backends}",
             "--disable-auto-complete-config",
-            f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
+            f"--backend-config=python,shm-region-prefix-name={work.name}-",
             f"--exit-timeout-secs={DRAIN_S}",
             *self._cache_options(files),
             *(f"--{purpose}-address={self._host}" for purpose in ports),
@@ -116,14 +115,6 @@ class EmbeddedTriton(LocalServer):
         if self._response_cache_mb:
             options.append(f"--cache-config=local,size={self._response_cache_mb * 2**20}")
         return options
-
-    def __exit__(self, *exc: object) -> None:
-        try:
-            super().__exit__(*exc)
-        finally:
-            # A server that had to be killed leaves its shared memory behind.
-            for left in Path("/dev/shm").glob(f"{self._shm_prefix}*"):
-                left.unlink(missing_ok=True)
 
 
 def _environment(libraries: Path) -> dict[str, str]:

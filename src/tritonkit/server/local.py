@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from tritonkit.errors import ServerError
 from tritonkit.server.interface import Endpoints
 from tritonkit.server.ports import resolve_ports
 from tritonkit.server.process import ServerProcess
+from tritonkit.server.work import WorkFolder
 
 
 class LocalServer(ABC):
@@ -78,15 +78,20 @@ class LocalServer(ABC):
 
     def __enter__(self) -> Self:
         self._check()
-        self._work = tempfile.TemporaryDirectory(prefix="tritonkit-")
+        self._work = WorkFolder()
         try:
-            work = Path(self._work.name)
+            work = self._work.path
             ports = resolve_ports(self._host, self._wanted)
             where = {purpose: f"{self._host}:{port}" for purpose, port in ports.items()}
             argv, env = self._command(work, ports)
             (work / "cwd").mkdir()
             self._process = ServerProcess(
-                argv, env=env, cwd=work / "cwd", log=self.log, cpus=self._cpus
+                argv,
+                env=env,
+                cwd=work / "cwd",
+                log=self.log,
+                cpus=self._cpus,
+                inherits=() if self._work.lock is None else (self._work.lock,),
             )
             opens = {purpose: at for purpose, at in where.items() if self._opens(purpose)}
             if not self._process.wait_ready(opens, self.ready_timeout_s):
@@ -103,4 +108,4 @@ class LocalServer(ABC):
             if self._process is not None:
                 self._process.stop(self._grace_s)
         finally:
-            self._work.cleanup()
+            self._work.remove()  # with the shared memory of a server that had to be killed

@@ -39,6 +39,7 @@ class ServerProcess:
     does when the thread that started it ends.
     Its working folder is `cwd`, an empty one: Python would import from the folder that the kit
     happens to run in, where a `numpy/` may lie. So argv must not name relative paths.
+    inherits: open files that it and its children are to keep open.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ServerProcess:
         cwd: Path,
         log: Path,
         cpus: Sequence[int],
+        inherits: Sequence[int] = (),
     ):
         # As last seen, because the children of a server that was killed cannot be found by it.
         self._children: list[psutil.Process] = []
@@ -62,6 +64,7 @@ class ServerProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 process_group=0,
+                pass_fds=inherits,
             )
 
     def pids(self) -> list[int]:

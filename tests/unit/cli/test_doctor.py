@@ -18,7 +18,13 @@ from tritonkit.cli.address import address_of
 from tritonkit.cli.doctor import watch
 from tritonkit.client.fake import FakeModel, FakeTransport
 from tritonkit.client.operations import Operation
-from tritonkit.errors import InputError, RequestError, TritonkitError, request_error
+from tritonkit.errors import (
+    InputError,
+    NotFoundError,
+    RequestError,
+    TritonkitError,
+    request_error,
+)
 from tritonkit.stats.traffic import Look
 
 HEAVY = {"numpy", "grpc", "tritonclient", "urllib3", "rich", "tritonkit.client", "tritonkit.stats"}
@@ -141,7 +147,7 @@ def test_restarted(doctor, fake, meanwhile):
     meanwhile(lambda client: client.load("double", config={"dynamic_batching": {}}))
     lines = doctor("double").stdout.splitlines()
     assert lines[0] == "double: the counters began anew while they were watched"
-    assert [line[2:17].strip() for line in lines[1:]] == ["why", "", "", "config"]
+    assert [line[2:17].strip() for line in lines[1:]] == ["why", "", "config"]
 
 
 # Watching
@@ -228,6 +234,13 @@ def test_unknown_model(doctor, name):
     error = doctor(name).exception
     assert isinstance(error, TritonkitError)
     assert repr(name)[1:-1] in f"{error}" or name in f"{error}"
+
+
+def test_unknown_model_among_others(doctor):
+    """The error of an unknown model says which models the server has."""
+    error = doctor("nope").exception
+    assert isinstance(error, NotFoundError)
+    assert f"{error}".endswith("; the server has double, unbatched")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from tritonkit.cli import cli
 from tritonkit.client.fake import FakeModel, FakeTransport
-from tritonkit.errors import InputError, TensorError
+from tritonkit.errors import InputError, NotFoundError, TensorError
 from tritonkit.payloads import write_payloads
 
 HEAVY = {"numpy", "grpc", "tritonclient", "urllib3", "tritonkit.client"}
@@ -462,6 +462,19 @@ def test_failed_request_saves_nothing(infer, fake, tmp_path):
     done = infer("unknown", "--input", "[1, 2]", "--save", "deep/o.npz")
     assert done.exception is not None and not isinstance(done.exception, TensorError)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_model(infer):
+    """The error of an unknown model says which models the server has."""
+    done = infer("unknown", "--input", "[1, 2]")
+    assert isinstance(done.exception, NotFoundError)
+    assert f"{done.exception}".endswith(f"; the server has {', '.join(sorted(models()))}")
+
+
+def test_save_into_nowhere(refused):
+    """Where nothing can be saved is said before anything is sent."""
+    words = refused("double", "--input", "[1, 2]", "--save", "/proc/o.npz")
+    assert words.startswith("--save /proc/o.npz: nothing can be written in /proc (")
 
 
 def test_help_is_light():

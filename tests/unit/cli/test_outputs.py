@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tritonkit.cli.outputs import publish
+from tritonkit.cli.outputs import publish, require_place
 from tritonkit.errors import CheckFailedError, InputError, ServerError
 
 
@@ -137,15 +137,95 @@ def test_nothing_to_resume(tmp_path):
 
 
 def test_after_an_interruption(tmp_path):
-    """The next run removes what an interrupted one left."""
+    """What an interrupted run measured is not dropped by the next, which says how to go on."""
     with pytest.raises(KeyboardInterrupt), publish(tmp_path / "out") as folder:
-        fill(folder)
-        (folder / "stale").write_text("")
+        fill(folder, "dear")
         raise KeyboardInterrupt
+    with (
+        pytest.raises(InputError, match=r"out\.partial has what an interrupted .* --resume, ch"),
+        publish(tmp_path / "out"),
+    ):
+        pytest.fail("the block must not run")
+    assert names(tmp_path) == ["out.partial"]
+    assert (tmp_path / "out.partial" / "samples" / "a.csv.gz").read_text() == "dear"
+
+
+def test_after_a_death_before_samples(tmp_path):
+    """A run that was killed before it measured anything is not in the way of the next."""
+    (tmp_path / "out.partial" / "logs").mkdir(parents=True)
+    (tmp_path / "out.partial" / "progress.jsonl").write_text("a question")
     with publish(tmp_path / "out") as folder:
+        assert names(folder) == []
         fill(folder)
     assert names(tmp_path) == ["out"]
-    assert names(tmp_path / "out") == ["result.json", "samples"]
+
+
+def test_foreign_files_beside(tmp_path):
+    """A folder called as that of an interrupted run, with other files in it, is left alone."""
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "thesis.txt").write_text("dear")
+    with (
+        pytest.raises(InputError, match=r"partial has files of something else; choose another --o"),
+        publish(tmp_path / "out"),
+    ):
+        pytest.fail("the block must not run")
+    assert names(tmp_path / "out.partial") == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_at_once(tmp_path, resume):
+    """A folder that one run fills is not taken by another, which leaves it as it is."""
+    with publish(tmp_path / "out") as folder:
+        (folder / "progress.jsonl").write_text("a question")
+        with (
+            pytest.raises(InputError, match=r"another run is writing to .*out\.partial; wait"),
+            publish(tmp_path / "out", resume=resume),
+        ):
+            pytest.fail("the block must not run")
+        assert names(folder) == ["progress.jsonl"]
+        fill(folder)
+    assert names(tmp_path) == ["out"]
+
+
+UNWRITABLE = ["/proc/out", "/proc/deep/out", "file/out", "n" * 300]
+
+
+@pytest.mark.parametrize("place", UNWRITABLE)
+def test_unwritable_result(tmp_path, monkeypatch, place):
+    """Where no result can be written that is said at once."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("dear")
+    with (
+        pytest.raises(InputError, match=r"--out .*: nothing can be written in .*; choose another"),
+        publish(Path(place)),
+    ):
+        pytest.fail("the block must not run")
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("place", UNWRITABLE)
+def test_unwritable_place(tmp_path, monkeypatch, place):
+    """Where no file can be written that is said with the option that named it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("dear")
+    with pytest.raises(InputError, match=r"^--save .*: nothing can be written in .*; choose anoth"):
+        require_place(Path(place), "--save")
+    assert names(tmp_path) == ["file"]
+
+
+def test_device():
+    """A device is not replaced by a file."""
+    with pytest.raises(InputError, match="--save /dev/null: it is a device or a pipe; give a file"):
+        require_place(Path("/dev/null"), "--save")
+
+
+@pytest.mark.parametrize("place", ["new", "deep/er/new", "file", "folder"])
+def test_writable_place(tmp_path, place):
+    """Where something can be written nothing is left of the attempt."""
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "folder").mkdir()
+    require_place(tmp_path / place, "--save")
+    assert names(tmp_path) == ["file", "folder"]
 
 
 @pytest.mark.parametrize("error", [CheckFailedError("no"), KeyboardInterrupt()])

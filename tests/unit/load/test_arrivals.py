@@ -24,6 +24,7 @@ from tritonkit.load.arrivals import (
     Steps,
     Trace,
     parse_arrivals,
+    require_payloads,
     share,
 )
 
@@ -391,7 +392,7 @@ def test_the_last_of_a_trace(last_s):
 def test_trace_after_the_end(trace):
     """A trace of which nothing would be sent, as of times of day, is refused."""
     pattern = parse_arrivals(str(trace('{"t_s": 1764000000.5}')))
-    with pytest.raises(InputError, match=r"first arrival is at 1\.764e\+09 s, and the run ends"):
+    with pytest.raises(InputError, match=r"first arrival is at 1764000000\.5 s, and the run ends"):
         pattern.starts(0, 9, 0)
 
 
@@ -451,3 +452,27 @@ def test_unreadable_trace(tmp_path):
     """A trace that the system refuses is refused with its reason."""
     with pytest.raises(InputError, match=r"cannot be read: File name too long$"):
         parse_arrivals(str(tmp_path / ("x" * 300 + ".jsonl")))
+
+
+def test_payloads_of_a_trace():
+    """A trace may name each of the requests, or none; other patterns name none."""
+    require_payloads(Trace("t.jsonl", (Arrival(0.0, 0), Arrival(0.1), Arrival(0.2, 2))), 3)
+    require_payloads(POISSON, 1)
+
+
+@pytest.mark.parametrize(("payload", "count"), [(3, 3), (10**30, 3), (1, 1)])
+def test_payload_beyond(payload, count):
+    """A payload that the run does not have is refused, with the numbers that there are."""
+    trace = Trace("t.jsonl", (Arrival(0.0), Arrival(0.25, payload)))
+    with pytest.raises(InputError) as caught:
+        require_payloads(trace, count)
+    assert str(caught.value) == (
+        f"t.jsonl: the arrival at 0.25 s has payload {payload}, and the {count} requests are "
+        f"numbered from 0 to {count - 1}; send more, or name others in the trace"
+    )
+
+
+def test_rate_for_people():
+    """A rate that is refused is written without a power of ten."""
+    with pytest.raises(InputError, match=r"^20000000 requests per second: the rate must be above"):
+        POISSON.starts(2e7, 1.0, 0)

@@ -71,3 +71,12 @@ def test_what_gets_better_leaves_no_budget(because, holds):
     stats = replace(NOTHING, p99_ms=10.0, errors=0, steady=not because, unsteady_because=because)
     assert holds_budget(stats, 50.0) is holds
     assert not holds_budget(stats, 9.0)
+
+
+def test_a_load_that_changes_leaves_the_drift_out():
+    """A ramp's latency rises because it was asked to; p99 and errors still count."""
+    drifts = "latency rose from 1 to 9 ms (medians of the first and the last third)"
+    stats = replace(NOTHING, p99_ms=10.0, errors=0, steady=False, unsteady_because=drifts)
+    assert not holds_budget(stats, 50.0)
+    assert holds_budget(stats, 50.0, stationary=False)
+    assert not holds_budget(stats, 9.0, stationary=False)

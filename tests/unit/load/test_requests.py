@@ -378,3 +378,17 @@ def test_any_model(rows, distinct, seed, dtype, shape, batch):
         assert tensor.shape[: len(dims) - len(shape)] == ((rows,) if batch else ())
         assert arrays(request)["x"].shape == tensor.shape
     assert 1 <= mix.distinct <= distinct
+
+
+@pytest.mark.parametrize(
+    ("spread", "said"),
+    [
+        (Spread(8, 8, 8), "8"),
+        (Spread(8, 16, 64), "8 to 64, median 16"),
+        (Spread(8, 16.5, 64), "8 to 64, median 16.5"),
+        (Spread(8, 12345678.5, 20000000), "8 to 20000000, median 12345678.5"),
+    ],
+)
+def test_spread_for_people(spread, said):
+    """A spread is written without powers of ten."""
+    assert str(spread) == said
