@@ -9,7 +9,7 @@ import numpy as np
 
 from tritonkit.plan.batcher import ANSWERED
 from tritonkit.plan.simulate import Service, Settings, Simulated, simulate
-from tritonkit.plan.stream import Poisson
+from tritonkit.plan.stream import Stream
 from tritonkit.stats.latency import percentile
 
 HORIZON_S = 10.0
@@ -42,7 +42,7 @@ class Level:
 
 
 def predict(
-    settings: Settings, service: Service, stream: Poisson, rate_rps: float, seed: int = 0
+    settings: Settings, service: Service, stream: Stream, rate_rps: float, seed: int = 0
 ) -> Level:
     """The settings at one rate."""
     run = run_at(settings, service, stream, rate_rps, seed)
@@ -59,7 +59,7 @@ def predict(
 
 
 def run_at(
-    settings: Settings, service: Service, stream: Poisson, rate_rps: float, seed: int = 0
+    settings: Settings, service: Service, stream: Stream, rate_rps: float, seed: int = 0
 ) -> Simulated:
     """The requests of a level at one rate, and what became of them."""
     count = int(min(MOST, max(FEWEST, HORIZON_S * rate_rps)))
@@ -75,7 +75,7 @@ def run_at(
     )
 
 
-def throughput_rps(settings: Settings, service: Service, stream: Poisson) -> float:
+def throughput_rps(settings: Settings, service: Service, stream: Stream) -> float:
     """Requests a second at most, if all runs were full and never waited."""
     rows = settings.max_batch_size if settings.dynamic_batching else math.ceil(stream.mean_rows)
     run_s = np.array(service.run_s[:rows]) * service.slowdown[settings.instances - 1]
@@ -90,7 +90,7 @@ def throughput_rps(settings: Settings, service: Service, stream: Poisson) -> flo
 def capacity_rps(
     settings: Settings,
     service: Service,
-    stream: Poisson,
+    stream: Stream,
     slo_p99_ms: float,
     *,
     within: float = 0.01,

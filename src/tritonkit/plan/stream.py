@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +33,28 @@ class Requests:
     costs: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Poisson:
-    """Independent requests of some kinds.
+class Stream(Protocol):
+    """Requests that can come at any rate.
 
     The same seed gives the same requests at any rate, only closer together: so settings and rates
     are compared on the same luck.
     """
+
+    @property
+    def mean_rows(self) -> float:
+        """Rows of a request."""
+
+    @property
+    def mean_cost(self) -> float:
+        """Of a row."""
+
+    def draw(self, rate_rps: float, count: int, seed: int) -> Requests:
+        """So many requests at this rate."""
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """Independent requests of some kinds."""
 
     kinds: tuple[Kind, ...] = (Kind(),)
 
@@ -68,3 +84,39 @@ class Poisson:
 
     def _mean(self, values: list[float]) -> float:
         return float(np.average(values, weights=[kind.share for kind in self.kinds]))
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Requests that were recorded, again and again, faster or slower than they came.
+
+    gaps_s: how long after the request before it each came. kind_of: of each.
+    """
+
+    gaps_s: tuple[float, ...]
+    kind_of: tuple[int, ...]
+    kinds: tuple[Kind, ...] = (Kind(),)
+
+    @property
+    def mean_rows(self) -> float:
+        """Rows of a request."""
+        return float(np.mean([self.kinds[kind].rows for kind in self.kind_of]))
+
+    @property
+    def mean_cost(self) -> float:
+        """Of a row."""
+        own = [self.kinds[kind] for kind in self.kind_of]
+        return sum(kind.cost * kind.rows for kind in own) / sum(kind.rows for kind in own)
+
+    def draw(self, rate_rps: float, count: int, seed: int) -> Requests:
+        """So many requests at this mean rate, from a place in the record that the seed decides."""
+        first = int(np.random.default_rng(seed).integers(len(self.gaps_s)))
+        places = (first + np.arange(count)) % len(self.gaps_s)
+        gaps_s = np.array(self.gaps_s)
+        of = np.array(self.kind_of)[places]
+        return Requests(
+            np.cumsum(gaps_s[places]) / (rate_rps * gaps_s.mean()),
+            np.array([kind.rows for kind in self.kinds], np.int64)[of],
+            np.array([kind.shape for kind in self.kinds], np.int64)[of],
+            np.array([kind.cost for kind in self.kinds], np.float64)[of],
+        )

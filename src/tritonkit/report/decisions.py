@@ -25,7 +25,9 @@ class RatioView:
     high: float | None
     differs: bool
     says: str
-    """`more`, `less`, `no difference` or `not known`, so that no reader has to look for the 1."""
+    """`more`, `less`, `no difference`, `not decided` or `not known`, so that no reader has to look
+    for the 1.
+    """
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def _ratio(measured: Mapping[str, Any]) -> RatioView:
         low=low,
         high=high,
         differs=differs,
-        says=prose.difference(value, low, differs),
+        says=prose.difference(value, low, high, differs),
     )
 
 

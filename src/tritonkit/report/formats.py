@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,8 @@ NBSP = "\N{NO-BREAK SPACE}"
 
 _MOST = 1e18
 """Nothing that was measured is larger; what claims to be would break every column and chart."""
+
+_VAST = ((1e15, "quadrillion"), (1e12, "trillion"), (1e9, "billion"))
 
 
 def number(value: Any) -> float | None:
@@ -36,17 +39,25 @@ def fixed(value: Any, decimals: int) -> str:
     n = number(value)
     if n is None:
         return DASH
-    return f"{n:,.{decimals}f}" if abs(n) < 1e10 else f"{n:.3g}"
+    if abs(n) < 1e10:
+        return f"{n:z,.{decimals}f}"
+    size, word = next(vast for vast in _VAST if abs(n) >= vast[0])
+    return f"{compact(n / size)} {word}"
 
 
 def compact(value: Any) -> str:
-    """A number with about three significant digits, for running text."""
+    """A number with three or four significant digits, for running text. Whole numbers below a
+    million stay as they are: a user gave them, or they were counted.
+    """
     n = number(value)
     if n is None:
         return DASH
-    if n == int(n) or abs(n) >= 100:
+    if n == int(n) and abs(n) < 1e6:
         return fixed(n, 0)
-    return f"{n:.1f}" if abs(n) >= 10 else f"{n:.2f}"
+    magnitude = math.floor(math.log10(abs(n)))
+    if magnitude >= 2:
+        return fixed(round(n, min(3 - magnitude, 0)), 0)
+    return fixed(n, {1: 1, 0: 2}.get(magnitude, min(1 - magnitude, 9)))
 
 
 def count(value: Any) -> str:
@@ -90,10 +101,14 @@ def span(interval: Any, write: Callable[[float], str]) -> str:
 
 
 def percent(share: Any) -> str:
-    """A share between 0 and 1 as a percentage; small shares keep one decimal."""
+    """A share between 0 and 1 as a percentage; small shares keep one decimal, and what is more
+    than nothing is never shown as 0.
+    """
     n = number(share)
     if n is None:
         return DASH
+    if 0 < n < 0.0005:
+        return f"<0.1{NBSP}%"
     return f"{n * 100:.1f}{NBSP}%" if 0 < n < 0.0995 else f"{n * 100:.0f}{NBSP}%"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tritonkit.report import legend, prose
 from tritonkit.report.charts import batches, capacity, latency, soak
 from tritonkit.report.charts.figure import arm_style
+from tritonkit.report.decisions import OverloadView
 from tritonkit.report.times import PARTS
-from tritonkit.report.view import ReportView, build_view
+from tritonkit.report.view import ArmView, ReportView, build_view
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,22 @@ def _searches(view: ReportView) -> list[Panel]:
         name = f"search-{place}"
         svg = latency.search_panel(arm, style, view.slo_p99_ms, span_ms, name)
         if svg:
-            panels.append(Panel(arm.label, _search_caption(arm.capacity, arm.capacity_note), svg))
+            overloads = [over for over in view.overloads if over.arm == arm.key]
+            panels.append(Panel(arm.label, _search_caption(arm, overloads), svg))
     return panels
 
 
-def _search_caption(capacity_text: str, note: str) -> str:
-    return f"Capacity {capacity_text}, {note}"
+def _search_caption(arm: ArmView, overloads: Sequence[OverloadView]) -> str:
+    """The capacity, and what is beyond: an overload would squeeze the panel, so it is told."""
+    sentences = [f"Capacity {arm.capacity}, {arm.capacity_note}."]
+    for over in overloads:
+        level = over.level
+        errors = "no errors" if over.failed == "none" else f"errors {over.failed}"
+        said = f"{over.answered} answered, p99 {level.p99} ms, {errors}"
+        if level.state == "excluded":
+            said = level.marks[0]
+        sentences.append(f"Not drawn: {level.offered}, {over.factor} the capacity: {said}.")
+    return " ".join(sentences)
 
 
 def _ratio_lines(view: ReportView) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tritonkit.report.charts import latency
@@ -53,13 +53,18 @@ def curve_keys(view: ReportView) -> list[Key]:
 def search_keys(view: ReportView) -> list[Key]:
     """For the charts of single arms, which have no overloaded closed loops to speak of."""
     points = _searched(view)
-    keys = [Key("filled: held the budget", MUTED, _CIRCLE)] if points else []
-    keys += _signs(points, points)
+    keys = level_keys(points)
     if any(p.low_ms is not None for p in points):
         keys.append(Key("upright line: 95 % interval of the p99", MUTED, "M7 0V14", filled=False))
     if any(a.capacity_rps for a in view.arms):
         keys.append(Key("upright line in a band: capacity, 95 %", INK, "M7 0V14M2 0V14M12 0V14"))
     return keys
+
+
+def level_keys(points: Sequence[Point]) -> list[Key]:
+    """For single marks of open levels."""
+    keys = [Key("filled: held the budget", MUTED, _CIRCLE)] if points else []
+    return keys + _signs(points, points)
 
 
 def ceiling_keys(view: ReportView) -> list[Key]:

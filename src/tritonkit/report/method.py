@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tritonkit.report import formats as f
+from tritonkit.report import prose
 from tritonkit.report.reservations import shared_cpus
+from tritonkit.stats.disturbance import BUSY, Disturbance
+from tritonkit.stats.ratio import ALIKE_WITHIN
 
 _FIXED = (
     (
@@ -32,10 +35,16 @@ class Method:
     notes: tuple[str, ...]
 
 
-def method(how: Mapping[str, Any], machine: Mapping[str, Any], needed_rps: float | None) -> Method:
-    """How it was measured, from the result's `method` and `machine`."""
+def method(
+    how: Mapping[str, Any],
+    machine: Mapping[str, Any],
+    needed_rps: float | None,
+    found: Disturbance | None = None,
+) -> Method:
+    """How it was measured, from the result's `method` and `machine`. found: what else took CPU."""
     paragraphs = [
         ("Machine", _machine(how, machine)),
+        *([] if found is None else [("Other processes", _others(found))]),
         ("Requests", _requests(how)),
         *_FIXED,
         ("Load", _load(how)),
@@ -68,7 +77,9 @@ def method(how: Mapping[str, Any], machine: Mapping[str, Any], needed_rps: float
             "Ratios",
             "The interval of a ratio comes from the levels of both arms together, round by round: "
             "how fast the machine was in a round is an unknown that both have in common, so what "
-            "a round did to both cancels out. Where the interval holds 1, no difference was found.",
+            "a round did to both cancels out. Where the interval holds 1, no difference was found; "
+            f"one that goes beyond {1 / ALIKE_WITHIN:g} or {ALIKE_WITHIN:g} is too wide for that, "
+            "and nothing was decided.",
         ),
         (
             "Not counted",
@@ -121,6 +132,15 @@ def _machine(how: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
     if how.get("generator_first") is True:
         sentences.append("The generator had real-time priority, so that it sends on time.")
     return " ".join(sentences)
+
+
+def _others(found: Disturbance) -> str:
+    limit = f"{BUSY * 100:.0f}{f.NBSP}%"
+    return (
+        f"{prose.disturbance(found)} That is of all time of the CPUs above, over the levels; the "
+        f"generator and the servers are not among them. Above {limit} for an arm the machine "
+        "counts as busy."
+    )
 
 
 def _requests(how: Mapping[str, Any]) -> str:

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tritonkit.report import formats as f
+from tritonkit.stats.disturbance import Disturbance
+from tritonkit.stats.ratio import says_no_difference
+from tritonkit.stats.split import WITHIN
 from tritonkit.stats.trend import LEAST_POINTS
 
 BASELINE = "ort_baseline"
@@ -37,6 +40,7 @@ _HEADLINES = {
 LOW_LOAD = "At the lightest load"
 NEAR_CAPACITY = "At the level that held nearest below capacity"
 NO_DIFFERENCE = "no difference"
+NOT_DECIDED = "not decided"
 _WHY = {"curve": "closed loop", "rate": "wanted rate"}
 
 
@@ -50,13 +54,15 @@ def arm_short(key: str) -> str:
     return ARM_SHORT_LABELS.get(key, key)
 
 
-def headline(choice: str, model: str, needed_rps: float | None) -> str:
-    """What to do. A choice this version does not know is shown as it is."""
+def headline(choice: str, model: str, needed_rps: float | None, is_undecided: bool = False) -> str:
+    """What to do. A choice this version does not know is shown as it is. is_undecided: another arm
+    may be the better choice, for all that is known.
+    """
     if choice == "none" and needed_rps is not None:
         rate = f.compact(needed_rps)
         return f"None of the arms serves {model} at {rate} requests/s within the budget"
     if choice in _HEADLINES:
-        return _HEADLINES[choice].format(model)
+        return _HEADLINES[choice].format(model) + (" for now: not decided" if is_undecided else "")
     return f"Verdict for {model}: {choice}"
 
 
@@ -64,24 +70,37 @@ def against(ratio: str, span: str, rival: str, is_less: bool, says: str) -> str:
     """The chosen arm beside the best of the others, in one line. is_less: than that rival."""
     ends = f" (95{f.NBSP}%: {span})" if span else ""
     best = "the best" if is_less else "the next best"
-    tail = f": {says}" if says == NO_DIFFERENCE else ""
+    tails = {NO_DIFFERENCE: f": {says}", NOT_DECIDED: f": {says}, the interval is too wide"}
+    tail = tails.get(says, "")
+    if is_less:  # it was chosen for a wanted rate, and the ratio is no praise
+        return f"Its capacity is {ratio}{ends} that of {arm_label(rival)}, {best}{tail}"
     return f"{ratio}{ends} the capacity of {arm_label(rival)}, {best}{tail}"
 
 
 def versus_baseline(ratio: str, span: str, says: str) -> str:
-    """`4.60× (4.12–5.20×) the single session`, with a word where that is no difference."""
+    """`4.60× (4.12–5.20×) the single session`, with a word where that shows no difference."""
     ends = f" ({span})" if span else ""
-    tail = f", {says}" if says == NO_DIFFERENCE else ""
+    tail = f", {says}" if says in (NO_DIFFERENCE, NOT_DECIDED) else ""
     return f"{ratio}{ends} the single session{tail}"
 
 
-def difference(ratio: float | None, low: float | None, differs: bool) -> str:
-    """What a ratio and its interval say. No difference is a finding, not a failure; an interval
-    that is known at one end only may still say that they differ.
+def difference(ratio: float | None, low: float | None, high: float | None, differs: bool) -> str:
+    """What a ratio and its interval say. No difference is a finding, not a failure, unless the
+    interval is so wide that nothing was found; one that is known at one end only may still say
+    that they differ.
     """
+    if not differs and ratio is None:
+        return "not known"
     if not differs:
-        return "not known" if ratio is None else NO_DIFFERENCE
+        return NO_DIFFERENCE if says_no_difference(low, high) else NOT_DECIDED
     return "more" if ((low if ratio is None else ratio) or 0.0) > 1 else "less"
+
+
+def disturbance(found: Disturbance) -> str:
+    """What else took CPU time from the arms, and in which of them most."""
+    by_arm = [f"{arm_short(arm)} {x * 100:.0f} %" for arm, x in found.by_arm.items()]
+    text = f"{found.told}; both together for each arm: {', '.join(by_arm)}."
+    return f"{text[0].upper()}{text[1:]}".replace(" %", f"{f.NBSP}%")
 
 
 def capacity_note(capacity_rps: float | None, interval: str) -> str:
@@ -200,6 +219,14 @@ def split_remark(split: Mapping[str, Any]) -> str:
     if remark:
         return str(remark)
     return "does not add up" if split.get("adds_up") is False else ""
+
+
+def below_zero(parts: Sequence[str], share: float) -> str:
+    """What negative parts of a time split mean. share: of the total, the lowest of them."""
+    which = f"{' and '.join(parts)} below 0 by {f.percent(share)} of the total"
+    if share > WITHIN:
+        return f"{which}: the clocks are not of the same requests, or one of them is wrong"
+    return f"{which}: the client and the server time apart and agree no closer; read it as 0"
 
 
 def holds(value: Any) -> str:

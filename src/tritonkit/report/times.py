@@ -26,7 +26,7 @@ class TimeView:
     sum_ms: float
     """Of the known parts: what a bar of them adds up to."""
     remark: str
-    """Where the parts do not add up to what the client saw; empty where they do."""
+    """Where the parts do not add up to what the client saw, or one is negative; else empty."""
 
 
 @dataclass(frozen=True)
@@ -68,5 +68,14 @@ def _time(arm: str, level: Mapping[str, Any], scale: Scale) -> TimeView:
         shown=tuple(f.fixed(v, digits) for v in ms),
         total=f.fixed(split.get("total_ms"), digits),
         sum_ms=sum(v for v in ms if v is not None and v > 0),
-        remark=prose.split_remark(split),
+        remark=prose.split_remark(split) or _below_zero(ms, split, digits),
     )
+
+
+def _below_zero(ms: Sequence[float | None], split: Mapping[str, Any], digits: int) -> str:
+    """Of the parts that are negative even as they are shown, with so many digits."""
+    parts = {p: v for p, v in zip(PARTS, ms, strict=True) if v is not None and round(v, digits) < 0}
+    total_ms = f.number(split.get("total_ms"))
+    if not parts or not total_ms or total_ms < 0:
+        return ""
+    return prose.below_zero([*parts], -min(parts.values()) / total_ms)

@@ -27,6 +27,7 @@ from tritonkit.report.method import Method, method
 from tritonkit.report.reservations import reservations
 from tritonkit.report.soak import SoakView, soak_view
 from tritonkit.report.times import Times, times
+from tritonkit.stats.disturbance import disturbance
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,15 @@ def build_view(result: Mapping[str, Any]) -> ReportView:
         overload_views(f.text(a.get("name")), runs[i], f.number(a.get("capacity_rps")), scale)
         for i, a in enumerate(arms)
     ]
+    found = disturbance(
+        {f.text(a.get("name")): [f.mapping(v) for v in f.listed(a.get("levels"))] for a in arms}
+    )
+    against_them = reservations(result)
+    if found is not None and found.is_busy:
+        against_them = (f"The machine was busy: {found.told}.", *against_them)
     return ReportView(
         model=model,
-        headline=prose.headline(choice, model, needed),
+        headline=prose.headline(choice, model, needed, bool(f.listed(verdict.get("undecided")))),
         against=_against(choice, arms, ratios),
         because=f.text(verdict.get("because")),
         settings=prose.settings(f.mapping(verdict.get("settings")), choice),
@@ -164,7 +171,7 @@ def build_view(result: Mapping[str, Any]) -> ReportView:
         budget=f"{f.compact(slo)} ms",
         needed="" if needed is None else f"{f.compact(needed)} requests/s",
         cost_per_hour="" if cost is None else f.compact(cost),
-        reservations=reservations(result),
+        reservations=against_them,
         ceiling=_ceiling(f.mapping(result.get("ceiling")), most),
         arms=tuple(_arm(a, runs[i], choice, ratios, scale) for i, a in enumerate(arms)),
         ratios=ratios,
@@ -174,7 +181,9 @@ def build_view(result: Mapping[str, Any]) -> ReportView:
         ),
         demands=tuple(view for a in arms if (view := demand_view(a)) is not None),
         soak=soak_view(f.mapping(result.get("soak"))),
-        method=method(f.mapping(result.get("method")), f.mapping(result.get("machine")), needed),
+        method=method(
+            f.mapping(result.get("method")), f.mapping(result.get("machine")), needed, found
+        ),
     )
 
 

@@ -210,7 +210,7 @@ def write_variant(
     *,
     every_version: bool = False,
 ) -> None:
-    """A repository at `target` with one model under another config.
+    """A model under another config, and under its name, in the repository at `target`.
 
     It has the newest version that is served, or with every_version all of those; the policy has
     done its work then and is not written. The version's files, and what else lies in the model's
@@ -218,9 +218,9 @@ def write_variant(
     """
     source = model_file(repository, model)
     newest = next(p for p in source.parents if p.parent == repository / model)
-    served = served_versions(repository, config) if every_version else []
+    served = served_versions(repository, replace(config, name=model)) if every_version else []
     names = {newest.name, *map(str, served)}
-    folder = target / model
+    folder = target / config.name
     folder.mkdir(parents=True)
     for entry in (repository / model).iterdir():
         if entry.name in names or not (entry.name == CONFIG or entry.name.isdigit()):

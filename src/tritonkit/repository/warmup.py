@@ -7,7 +7,7 @@ triton-inference-server/core, src/backend_model_instance.cc.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,6 +49,18 @@ class WarmUp:
 def default_sizes(max_batch_size: int) -> tuple[int, ...]:
     """One row, half the most and the most."""
     return tuple(sorted({1, max(1, max_batch_size // 2), max(1, max_batch_size)}))
+
+
+def resized(warmup: Sequence[WarmUp], max_batch_size: int) -> tuple[WarmUp, ...]:
+    """The warm-up of a model that is given another max_batch_size: its largest run becomes that
+    size, and what is larger goes.
+    """
+    if not warmup:
+        return ()
+    largest = max(warmup, key=lambda run: run.batch_size)
+    smaller = [run for run in warmup if run is not largest and run.batch_size < max_batch_size]
+    name = largest.name.replace(str(largest.batch_size), str(max_batch_size))
+    return (*smaller, replace(largest, name=name, batch_size=max_batch_size))
 
 
 def synthetic_warmup(

@@ -420,3 +420,110 @@ def rendered(request: pytest.FixtureRequest) -> tuple[dict[str, Any], str]:
     """Each of the results in turn with its page, drawn once because drawing is slow."""
     result = request.param()
     return result, render_html(result)
+
+
+def plan_document() -> dict[str, Any]:
+    """A plan.json. The winner's capacity is predicted well, its p99 is not."""
+    slo = 50.0
+
+    def settings(rows: int, delay_us: int | None, instances: int, threads: int) -> Any:
+        return {
+            "max_batch_size": rows,
+            "dynamic_batching": delay_us is not None,
+            "max_queue_delay_us": delay_us,
+            "instances": instances,
+            "threads": threads,
+        }
+
+    def outcome(rps: float, p99: float | None, interval: Any = None) -> Any:
+        return {"capacity_rps": rps, "p99_ms": p99, "capacity_interval_rps": interval}
+
+    def level(place: int, rps: float, p99: float, why: str = "search", **rest: Any) -> Any:
+        return _level("open", rps, rps, p99, slo, purpose=why, round=place, **rest)
+
+    winner, plain = settings(64, 2_000, 1, 2), settings(128, None, 1, 2)
+    small, present = settings(16, 0, 2, 1), settings(8, 0, 1, 2)
+    return {
+        "schema": 1,
+        "kit_version": "0.1.0",
+        "model": "ranker",
+        "created_at": "2026-03-04T05:06:07+00:00",
+        "slo_p99_ms": slo,
+        "rate_rps": None,
+        "arrivals": "poisson",
+        "machine": {
+            "cpu_model": "Some CPU",
+            "cpus": 2,
+            "memory_bytes": 16 * 2**30,
+            "os": "Linux-6.1",
+            "python": "3.11.7",
+        },
+        "conclusion": "triton_batched",
+        "because": "Triton with batch 64 sustains 2,500 requests/s.",
+        "winner": winner,
+        "p99_at_rps": 1750.0,
+        "predicted": outcome(2400.0, 20.0),
+        "measured": outcome(2500.0, 30.0, [2300.0, 2700.0]),
+        "present": present,
+        "diff": "--- config.pbtxt\n+++ config.pbtxt (planned)\n@@ -1 +1 @@\n-max_batch_size: 8\n"
+        "+max_batch_size: 64\n",
+        "tried": [
+            {
+                "settings": winner,
+                "predicted": outcome(2000.0, 25.0),
+                "recalibrated": outcome(2450.0, 22.0),
+                "measured": outcome(2500.0, 30.0, [2300.0, 2700.0]),
+                "levels": [
+                    level(1, 2000.0, 35.0),
+                    level(4, 1750.0, 29.0, "rate"),
+                    level(5, 1750.0, 30.0, "rate"),
+                    level(6, 2900.0, 2400.0),
+                ],
+            },
+            {
+                "settings": small,
+                "predicted": outcome(1900.0, 40.0),
+                "recalibrated": outcome(1850.0, 41.0),
+                "measured": outcome(1800.0, None, [1500.0, None]),
+                "levels": [level(2, 1800.0, 48.0)],
+            },
+            {
+                "settings": plain,
+                "predicted": outcome(480.0, 24_000.0),
+                "recalibrated": outcome(470.0, 25_000.0),
+                "measured": outcome(0.0, None),
+                "levels": [level(3, 480.0, 12.0, generator_bound=True)],
+            },
+        ],
+        "sensitivity": [
+            {
+                "change": "max_batch_size 53",
+                "settings": settings(53, 2_000, 1, 2),
+                "outcome": outcome(2450.0, 22.0),
+            },
+            {
+                "change": "max_queue_delay 3,000 µs",
+                "settings": settings(64, 3_000, 1, 2),
+                "outcome": outcome(2205.0, 33.0),
+            },
+            {"change": "without batching", "settings": plain, "outcome": outcome(470.0, 25_000.0)},
+        ],
+        "session": {
+            "threads": 2,
+            "instances": 2,
+            "most_rps": 2200.0,
+            "asked_rps": 2083.0,
+            "holds": False,
+            "levels": [level(1, 2083.0, 190.0, "rate")],
+        },
+        "corrections": {"2x1": {"pace": 0.85, "exponent": 1.0}, "1x1": {"pace": 0.9}},
+        "simulated_settings": 1326,
+        "live_runs": 7,
+        "wall_s": 61.5,
+        "stages_s": {"profile": 20.0, "search": 1.5, "live": 36.0, "session": 4.0},
+    }
+
+
+@pytest.fixture
+def planned() -> dict[str, Any]:
+    return plan_document()

@@ -21,20 +21,26 @@ def test_every_pair_has_a_ratio_with_its_interval(ranker: Result) -> None:
 
 
 def test_more_less_and_no_difference_are_words(ranker: Result) -> None:
-    """A finding is a word for each of the three cases and for a ratio that is not known."""
+    """A finding is a word for each of the three cases, for a ratio that is not known, and for an
+    interval that holds 1 and is too wide to say anything.
+    """
     first = ranker["ratios"][0]
     said = []
     for change in (
         {},
         {"ratio": 0.2, "low": 0.1, "high": 0.3},
         {"ratio": 1.4, "low": 0.9, "high": 1.9, "differs": False},
+        {"ratio": 0.9, "low": 0.07, "high": 1.35, "differs": False},
         {"ratio": None, "low": None, "high": None, "differs": False},
         {"ratio": None, "low": 3.05, "high": None, "differs": True},
         {"ratio": None, "low": 0.0, "high": 0.4, "differs": True},
     ):
         first |= change
         said.append(ratio_views(ranker)[0].says)
-    assert said == ["more", "less", "no difference", "not known", "more", "less"]
+    assert said == [
+        *("more", "less", "no difference", "not decided"),
+        *("not known", "more", "less"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +111,19 @@ def test_a_split_that_does_not_add_up_says_so(ranker: Result) -> None:
     assert [row.remark for row in low.rows][1:3] == ["", "adds up to 78 % of what the client saw"]
     ranker["arms"][2]["levels"][0]["time_split"]["remark"] = ""
     assert build_view(ranker).times[0].rows[2].remark == "does not add up"
+
+
+@pytest.mark.parametrize(
+    ("wire_ms", "says"),
+    [(-0.1, "wire below 0 by 5.6"), (-0.5, "wire below 0 by 28"), (-0.004, ""), (0.1, "")],
+)
+def test_a_negative_part_is_explained(ranker: Result, wire_ms: float, says: str) -> None:
+    """A part that is shown below 0 has words for it; one that rounds to 0 needs none."""
+    ranker["arms"][0]["levels"][0]["time_split"]["wire_ms"] = wire_ms
+    row = build_view(ranker).times[0].rows[0]
+    assert row.remark.startswith(says) and bool(row.remark) is bool(says)
+    assert ("read it as 0" in row.remark) is (wire_ms == -0.1)
+    assert "-0.00" not in row.shown
 
 
 def test_an_arm_without_a_split_is_told(ranker: Result) -> None:
@@ -265,3 +284,49 @@ def test_the_requests_are_described(ranker: Result) -> None:
         "Requests went over HTTP: 256 payloads from payloads.npz; 256 of them distinct; 204 of 1 "
         "row, 52 of 8 rows; lengths 16 to 128, median 64; bytes 2,048."
     )
+
+
+def test_all_say_that_nothing_was_decided(file_type: Result) -> None:
+    """The headline, the line below it and the arm's card say it, where an interval is too wide."""
+    for ratio in file_type["ratios"]:
+        ratio |= {"ratio": 0.9, "low": 0.07, "high": 1.35, "differs": False}
+    file_type["verdict"] |= {"no_difference": False, "undecided": ["triton_batched"]}
+    view = build_view(file_type)
+    assert view.headline == (
+        "Keep the single ONNX Runtime session for file_type for now: not decided"
+    )
+    assert view.against.endswith(": not decided, the interval is too wide")
+    assert view.arms[1].versus_words.endswith("the single session, not decided")
+
+
+def _beside(result: Result, *others: float) -> Result:
+    """The result, where others used so much beside each of its arms in turn."""
+    for arm, share in zip(result["arms"], others, strict=True):
+        for level in arm["levels"]:
+            level |= {"others_cpu": share, "stolen_cpu": 0.01}
+    return result
+
+
+def test_what_else_ran_is_in_the_method(file_type: Result) -> None:
+    """An idle machine's shares are told, for each arm, and held against nothing."""
+    view = build_view(_beside(file_type, 0.01, 0.02, 0.03))
+    told = dict(view.method.paragraphs)["Other processes"].replace("\N{NO-BREAK SPACE}", " ")
+    assert told.startswith(
+        "Other processes used 2 % of the CPUs and 1 % was stolen (4 % in the worst level); both "
+        "together for each arm: ONNX Runtime 2 %, Triton plain 3 %, Triton batched 4 %."
+    )
+    assert not view.reservations
+
+
+def test_a_busy_machine_is_held_against_the_numbers(file_type: Result) -> None:
+    """It is the first of the reservations."""
+    first = build_view(_beside(file_type, 0.01, 0.02, 0.3)).reservations[0]
+    assert first == (
+        "The machine was busy: other processes used 11 % of the CPUs and 1 % was stolen (31 % in "
+        "the worst level)."
+    )
+
+
+def test_a_result_that_does_not_say_what_else_ran(file_type: Result) -> None:
+    """Nothing is said of other processes where the result is of an older version."""
+    assert "Other processes" not in dict(build_view(file_type).method.paragraphs)

@@ -184,7 +184,7 @@ def test_an_empty_result_has_a_view() -> None:
         (10**400, "—"),
         (1e308, "—"),
         (1234.56, "1,234.6"),
-        (12e12, "1.2e+13"),
+        (12e12, "12 trillion"),
     ],
 )
 def test_only_what_can_be_measured_is_a_number(value: Any, shown: str) -> None:

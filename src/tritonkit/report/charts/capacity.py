@@ -13,11 +13,15 @@ from tritonkit.report.charts.figure import (
     RULE,
     arm_style,
     ceiling_style,
+    space_ticks,
     svg,
     thousands,
 )
 from tritonkit.report.decisions import RatioView
 from tritonkit.report.view import ArmView, CeilingView
+
+_SLIVER = 16
+"""What is so many times shorter than the longest bar cannot be read off it."""
 
 
 def capacity_bars(arms: Sequence[ArmView], ceiling: CeilingView, name: str) -> str:
@@ -29,15 +33,20 @@ def capacity_bars(arms: Sequence[ArmView], ceiling: CeilingView, name: str) -> s
     for place, arm in enumerate(arms):
         colour = arm_style(arm.key, place).colour
         bars.append((_bar_label(arm), arm.capacity_rps, colour, arm))
-    reach = [v for _, v, _, _ in bars if v] + [a.high_rps for a in arms if a.high_rps]
-    top = max(reach, default=0.0)
+    top = _top(arms, ceiling)
     if top <= 0:
         return ""
+    bars = [
+        (label + (", beyond the axis" if value and value > top else ""), value, colour, arm)
+        for label, value, colour, arm in bars
+    ]
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for place, (label, value, colour, arm) in enumerate(bars):
-            axes.barh(place, value or 0.0, height=0.4, color=colour, zorder=2)
+            axes.barh(place, min(value or 0.0, 1.08 * top), height=0.4, color=colour, zorder=2)
+            if value and value > top:
+                _break(axes, place, top)
             if arm is not None:
                 _interval(axes, arm, place, top)
             axes.annotate(
@@ -52,12 +61,28 @@ def capacity_bars(arms: Sequence[ArmView], ceiling: CeilingView, name: str) -> s
         axes.set_ylim(len(bars) - 0.6, -0.85)
         axes.set_xlim(0, top * 1.08)
         axes.set_yticks([])
-        axes.xaxis.set_major_formatter(thousands)
+        space_ticks(axes, 3.7)
         axes.grid(visible=False)
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("inferences (rows) or requests per second")
 
     return svg(name, (3.9, 0.9 + 0.45 * len(bars)), draw)
+
+
+def _top(arms: Sequence[ArmView], ceiling: CeilingView) -> float:
+    """Where the axis ends: at the longest bar, unless that would make slivers of all arms."""
+    most = max((a.capacity_rps or 0.0 for a in arms), default=0.0)
+    ends = max([most, *(a.high_rps or 0.0 for a in arms if a.capacity_rps)])
+    furthest = max(ceiling.best_ips or 0.0, ceiling.batch1_ips or 0.0, ends)
+    return furthest if not most or furthest <= _SLIVER * most else min(1.5 * ends, 3 * most)
+
+
+def _break(axes: Any, place: int, top: float) -> None:
+    """Two white strokes through a bar that is longer than the axis."""
+    for at in (0.93, 0.96):
+        ends = [at * top, (at + 0.02) * top]
+        heights = [place + 0.25, place - 0.25]
+        axes.plot(ends, heights, color="white", linewidth=1.6, zorder=3)
 
 
 def _bar_label(arm: ArmView) -> str:
@@ -126,7 +151,7 @@ def ceiling_curves(ceiling: CeilingView, name: str) -> str:
         for place, (_, curve) in enumerate(ceiling.curves):
             style = ceiling_style(place)
             axes.plot(*zip(*curve, strict=True), color=style.colour, marker=style.marker)
-        axes.set_xticks(sizes if len(sizes) <= 9 else sizes[:: len(sizes) // 8 + 1])
+        axes.set_xticks(_apart(sizes))
         axes.xaxis.set_major_formatter(thousands)
         axes.set_xticks([], minor=True)
         if len(sizes) == 1:
@@ -137,3 +162,13 @@ def ceiling_curves(ceiling: CeilingView, name: str) -> str:
         axes.set_ylabel("inferences (rows) per second")
 
     return svg(name, (3.9, 3.1), draw)
+
+
+def _apart(sizes: Sequence[int]) -> list[int]:
+    """Those of ascending `sizes` that have room for their labels on a logarithmic axis."""
+    room = math.log(sizes[-1] / sizes[0]) / 9
+    kept: list[int] = []
+    for size in reversed(sizes):
+        if not kept or math.log(kept[-1] / size) >= room:
+            kept.append(size)
+    return kept[::-1]

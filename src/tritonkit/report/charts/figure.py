@@ -62,8 +62,24 @@ def ceiling_style(place: int) -> Style:
 
 
 def thousands(value: float, _: int | None = None) -> str:
-    """A tick's number, for matplotlib's formatters."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:g}"
+    """A tick's number, for matplotlib's formatters: with its decimals, or two ticks might show the
+    same; never with an exponent.
+    """
+    return f"{value:z,.6f}".rstrip("0").rstrip(".")
+
+
+def space_ticks(axes: Any, width_in: float) -> None:
+    """As many ticks on the linear x axis as have room for their labels. width_in: of the axis."""
+    import matplotlib
+
+    character_pt = 0.62 * matplotlib.rcParams["xtick.labelsize"]
+    locator = axes.xaxis.get_major_locator()
+    axes.xaxis.set_major_formatter(thousands)
+    for most in range(7, 0, -1):
+        locator.set_params(nbins=most)
+        labels = [thousands(tick) for tick in locator.tick_values(*axes.get_xlim())]
+        if (max(map(len, labels)) + 2) * character_pt * most <= 72 * width_in:
+            break
 
 
 def plain_log_ticks(axes: Any, span: float) -> None:

@@ -15,9 +15,10 @@ from tritonkit.report.charts.figure import (
     Style,
     arm_style,
     plain_log_ticks,
+    space_ticks,
     svg,
-    thousands,
 )
+from tritonkit.report.formats import compact
 from tritonkit.report.levels import LevelView, Point
 from tritonkit.report.view import ArmView
 
@@ -61,7 +62,7 @@ def latency_curves(
         furthest = max(p.rate_rps for p in points)
         capacities = [a.capacity_rps for a in arms if (a.capacity_rps or 0) <= 1.2 * furthest]
         axes.set_xlim(0, max(1.05 * max([furthest, *(c or 0 for c in capacities)]), 1e-9))
-        axes.xaxis.set_major_formatter(thousands)
+        space_ticks(axes, size_in[0] - 1.3)
         _draw_budget(axes, slo_p99_ms)
         for place, arm in enumerate(arms):
             style = arm_style(arm.key, place)
@@ -100,8 +101,7 @@ def search_panel(
         margin = max((max(ends) - min(ends)) * 0.08, max(ends) * 0.01, 1e-9)
         left, right = max(min(ends) - margin, 0), max(ends) + margin
         axes.set_xlim(left, right)
-        axes.xaxis.set_major_formatter(thousands)
-        axes.xaxis.get_major_locator().set_params(nbins=6)
+        space_ticks(axes, 3.3)
         if arm.low_rps is not None and arm.capacity_rps:
             high = right if arm.high_rps is None else arm.high_rps
             axes.axvspan(arm.low_rps, high, color=style.colour, alpha=0.13, linewidth=0, zorder=1)
@@ -220,7 +220,7 @@ def _draw_budget(axes: Any, slo_p99_ms: float | None) -> None:
         return
     axes.axhline(slo_p99_ms, color=ALERT, linewidth=1.1, linestyle=(0, (5, 3)), zorder=2)
     axes.annotate(
-        f"p99 budget\n{slo_p99_ms:g} ms",
+        f"p99 budget\n{compact(slo_p99_ms)} ms",
         (1, slo_p99_ms),
         xycoords=("axes fraction", "data"),
         xytext=(5, 0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tritonkit.report.charts.figure import ALERT, Style, svg, thousands
+from tritonkit.report.charts.figure import ALERT, Style, space_ticks, svg, thousands
 from tritonkit.report.soak import SeriesView
 
 
@@ -25,7 +25,7 @@ def soak_series(series: SeriesView, style: Style, slo_p99_ms: float | None, name
             top = max(top, slo_p99_ms)
         axes.set_ylim(min(0, *values), top * 1.12 if top > 0 else 1)
         axes.set_xlim(0, max(max(minutes) * 1.03, 1e-9))
-        axes.xaxis.set_major_formatter(thousands)
+        space_ticks(axes, 3.3)
         axes.yaxis.set_major_formatter(thousands)
         axes.set_xlabel("minutes")
 

@@ -1,0 +1,312 @@
+"""The planner held against the real Triton. One of:
+
+    python benchmarks/planner.py accuracy [MODEL=SLO_MS …]
+        Plan each model, then measure the winner at length: is what was predicted true?
+    python benchmarks/planner.py sweep [MODEL=SLO_MS]
+        Measure all settings of a grid live, then the sweep's best and the plan's in turn.
+    python benchmarks/planner.py batcher [MODEL=SLO_MS]
+        The planned settings and the hand-written batcher at its best threads, in turn.
+
+Models lie in model_repository/; scripts/export_and_package.py makes them. Budgets are p99s. Results
+go to --json FILE as well. Exits with 1 if a bar is missed.
+"""
+
+from __future__ import annotations
+
+from tritonkit.load.runner import Level, run_level  # first: it patches the process for gevent
+
+# ruff: isort: split
+import argparse
+import json
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bars import misses
+
+from tritonkit.bench.arms import arm_config, candidates, running
+from tritonkit.bench.subject import Comparison, Subject, prepare
+from tritonkit.load.arrivals import POISSON
+from tritonkit.plan.simulate import Settings
+from tritonkit.planning.live import Loading, describe
+from tritonkit.planning.planner import Question, plan
+from tritonkit.planning.profiling import lanes
+from tritonkit.planning.result import Plan
+from tritonkit.planning.variants import variants, with_settings
+from tritonkit.profile.sweep import Target
+from tritonkit.repository.config import DynamicBatching
+from tritonkit.stats.capacity import Capacity, Trial, estimate, next_rate
+from tritonkit.stats.ratio import Ratio, ratio
+
+REPOSITORY = Path("model_repository")
+DEFAULTS = {"ranker": 50.0, "text_embedder": 100.0, "file_type": 100.0}
+
+SWEEP_SIZES = (4, 8, 16, 32, 64, 128)
+SWEEP_DELAYS_US = (0, 1_000, 3_000, 8_000)
+SWEEP_LEVELS = 6
+"""Levels on each of the sweep's settings: as many as give a capacity to about 10 %."""
+
+AT_LENGTH = 16
+"""Levels on each of the arms that are compared at length."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure and its bar."""
+
+    what: str
+    figure: float
+    low: float | None
+    high: float | None
+    said: str
+
+    @property
+    def failed(self) -> bool:
+        return misses(self.figure, self.low, self.high)
+
+
+class Arms:
+    """Live arms, measured in turn; each level has arrivals of its own."""
+
+    def __init__(
+        self, loading: Loading, targets: Mapping[str, Target], guesses: Mapping[str, float]
+    ):
+        self._loading = loading
+        self._targets = targets
+        self._guesses = guesses
+        self.trials: dict[str, list[Trial]] = {name: [] for name in targets}
+        self._number = 0
+
+    def round(self) -> None:
+        """One level of the search of each, forwards or backwards."""
+        self._number += 1
+        names = list(self._targets)
+        for name in names if self._number % 2 else names[::-1]:
+            rate_rps = next_rate(self.trials[name], self._guesses[name])
+            record = self.level(name, rate_rps, self._number)
+            if not record.generator_bound:
+                trial = Trial(rate_rps, bool(record.holds_slo), self._number)
+                self.trials[name].append(trial)
+
+    def level(self, name: str, rate_rps: float, number: int):
+        """One level at a rate."""
+        target = self._targets[name]
+        measured = self._loading.level(
+            target.address,
+            target.client,
+            target.model,
+            target.requests,
+            rate_rps,
+            "search",
+            number,
+        )
+        return measured.record
+
+    def capacity(self, name: str) -> Capacity:
+        """As measured so far."""
+        return estimate(self.trials[name], self._guesses[name])
+
+    def ratio(self, ours: str, theirs: str) -> Ratio:
+        """Of two capacities."""
+        return ratio(
+            self.trials[ours], self._guesses[ours], self.trials[theirs], self._guesses[theirs]
+        )
+
+
+def tell(line: str) -> None:
+    """Progress, to stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def prepared(model: str, slo_ms: float) -> Subject:
+    """The model, ready to send."""
+    return prepare(Comparison(REPOSITORY, model, slo_ms, None, 0, 0))
+
+
+def planned(model: str, slo_ms: float, out: Path) -> Plan:
+    """The plan, and a line on it."""
+    found = plan(Question(REPOSITORY, model, slo_ms), out, tell)
+    tell(f"{model}: {found.because} ({found.wall_s:.0f} s)")
+    return found
+
+
+def accuracy(models: Mapping[str, float], out: Path) -> Iterator[Row]:
+    """Of what was predicted, before the winner was confirmed."""
+    for model, slo_ms in models.items():
+        found = planned(model, slo_ms, out / model)
+        loading = Loading(slo_ms, POISSON, 100, made(out / f"{model}-again"))
+        with variants(REPOSITORY, prepared(model, slo_ms), [found.winner], out / "log") as live:
+            target = live[found.winner]
+            guess_rps = found.predicted.capacity_rps
+            arms = Arms(loading, {"winner": target}, {"winner": guess_rps})
+            p99s_ms = []
+            for number in range(AT_LENGTH):
+                arms.round()
+                if number % 4 == 0:
+                    record = arms.level("winner", found.p99_at_rps, 500 + number)
+                    p99s_ms.append(record.p99_ms or float("inf"))
+        capacity = arms.capacity("winner")
+        p99_ms = sorted(p99s_ms)[len(p99s_ms) // 2]
+        said = (
+            f"{describe(found.winner)}: predicted {guess_rps:.0f}, measured {capacity.rps:.0f} "
+            f"({capacity.low_rps:.0f}-{capacity.high_rps or 0:.0f}) req/s"
+        )
+        yield Row(
+            f"{model}: capacity, predicted : measured", guess_rps / capacity.rps, 0.9, 1.1, said
+        )
+        predicted_ms = found.predicted.p99_ms or float("inf")
+        said = (
+            f"at {found.p99_at_rps:.0f} req/s: predicted {predicted_ms:.1f}, measured {p99_ms:.1f} "
+            f"ms (of {', '.join(f'{x:.1f}' for x in sorted(p99s_ms))})"
+        )
+        yield Row(f"{model}: p99, predicted : measured", predicted_ms / p99_ms, 0.8, 1.2, said)
+        yield Row(f"{model}: wall time of the plan, s", found.wall_s, None, None, "")
+
+
+def sweep(model: str, slo_ms: float, out: Path) -> Iterator[Row]:
+    """The plan against the best of all settings of a grid."""
+    found = planned(model, slo_ms, out / model)
+    subject = prepared(model, slo_ms)
+    loading = Loading(slo_ms, POISSON, 100, made(out / "sweep"))
+    best: tuple[float, Settings] | None = None
+    began_s = time.perf_counter()
+    settings = [
+        Settings(rows, DynamicBatching(delay_us), instances, threads)
+        for threads, instances in lanes(len(subject.cpus.server))
+        for rows in SWEEP_SIZES
+        for delay_us in SWEEP_DELAYS_US
+    ]
+    for some in groups(settings, len(SWEEP_DELAYS_US)):
+        with variants(REPOSITORY, subject, some, out / "log") as live:
+            targets = {describe(each): live[each] for each in some}
+            guess_rps = best[0] if best else found.predicted.capacity_rps
+            arms = Arms(loading, targets, dict.fromkeys(targets, guess_rps))
+            for _ in range(SWEEP_LEVELS):
+                arms.round()
+            for each in some:
+                capacity = arms.capacity(describe(each))
+                tell(f"sweep: {describe(each)}: {capacity.rps:.0f} req/s")
+                if best is None or capacity.rps > best[0]:
+                    best = capacity.rps, each
+    sweep_s = time.perf_counter() - began_s
+    assert best is not None
+    both = {"plan": found.winner, "sweep": best[1]}
+    again = Loading(slo_ms, POISSON, 300, made(out / "both"))
+    with variants(REPOSITORY, subject, list(dict.fromkeys(both.values())), out / "log") as live:
+        if both["plan"] == both["sweep"]:
+            yield Row("capacity, plan : sweep's best", 1.0, 0.95, None, "the same settings")
+        else:
+            targets = {name: live[each] for name, each in both.items()}
+            arms = Arms(again, targets, dict.fromkeys(targets, best[0]))
+            for _ in range(AT_LENGTH):
+                arms.round()
+            yield compared("capacity, plan : sweep's best", arms, "plan", "sweep", 0.95, both)
+    yield Row("wall time, plan : sweep", found.wall_s / sweep_s, None, 0.1, f"{sweep_s:.0f} s")
+    yield Row(
+        "wall time of the plan, s", found.wall_s, None, 90.0, f"{len(settings)} settings swept"
+    )
+
+
+def batcher(model: str, slo_ms: float, out: Path) -> Iterator[Row]:
+    """The planned settings against the session with the batcher by hand, as large and at its best
+    threads and runs at a time.
+    """
+    found = planned(model, slo_ms, out / model)
+    subject = prepared(model, slo_ms)
+    loading = Loading(slo_ms, POISSON, 100, made(out / "batcher"))
+    config = with_settings(
+        subject.config,
+        Settings(found.winner.max_batch_size, DynamicBatching(), 1, 1),
+    )
+    reached: dict[tuple[int, int], float] = {}
+    for threads, instances in candidates("ort_batcher", len(subject.cpus.server)):
+        with by_hand(config, subject, threads, instances, out) as target:
+            run = run_level(target.address, target.requests, Level("closed", 64, 1.5))
+        reached[threads, instances] = len(run.samples)
+    best = max(reached, key=lambda pair: reached[pair])
+    with (
+        variants(REPOSITORY, subject, [found.winner], out / "log") as live,
+        by_hand(config, subject, *best, out) as other,
+    ):
+        targets = {"plan": live[found.winner], "batcher": other}
+        arms = Arms(loading, targets, dict.fromkeys(targets, found.predicted.capacity_rps))
+        for _ in range(AT_LENGTH):
+            arms.round()
+    named = {"plan": found.winner, "batcher": best}
+    yield compared("capacity, planned Triton : ort_batcher", arms, "plan", "batcher", 1.2, named)
+
+
+@contextmanager
+def by_hand(config, subject: Subject, threads: int, instances: int, out: Path) -> Iterator[Target]:
+    """The session with the hand-written batcher."""
+    own = arm_config("ort_batcher", config, threads, instances)
+    cpus = subject.cpus.server
+    with running("ort_batcher", REPOSITORY, own, out / "by-hand.log", cpus) as (server, client):
+        address = f"http://{server.endpoints.http}"
+        yield Target(address, client, config.name, subject.requests)
+
+
+def compared(
+    what: str, arms: Arms, ours: str, theirs: str, least: float, named: Mapping[str, object]
+) -> Row:
+    """The ratio of two arms."""
+    found = arms.ratio(ours, theirs)
+    said = "; ".join(
+        f"{name}: {describe(each) if isinstance(each, Settings) else each} "
+        f"{arms.capacity(name).rps:.0f} req/s"
+        for name, each in named.items()
+    )
+    span = f"{found.low or 0:.2f}-{found.high or float('inf'):.2f}"
+    return Row(what, found.ratio or 0.0, least, None, f"{span}; {said}")
+
+
+def made(folder: Path) -> Path:
+    """A folder for samples."""
+    (folder / "samples").mkdir(parents=True)
+    return folder
+
+
+def groups(settings: Sequence[Settings], size: int) -> Iterator[Sequence[Settings]]:
+    """So many at a time."""
+    return (settings[i : i + size] for i in range(0, len(settings), size))
+
+
+def main() -> int:
+    """Run one of the three."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("which", choices=("accuracy", "sweep", "batcher"))
+    parser.add_argument("models", nargs="*", metavar="MODEL=SLO_MS")
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    models = {
+        name: float(slo) if slo else DEFAULTS.get(name, 50.0)
+        for name, _, slo in (text.partition("=") for text in asked.models)
+    } or DEFAULTS
+    logging.getLogger("locust").setLevel(logging.ERROR)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="tritonkit-benchmark-") as work:
+        out = Path(work)
+        first = next(iter(models.items()))
+        found = {
+            "accuracy": lambda: accuracy(models, out),
+            "sweep": lambda: sweep(*first, out),
+            "batcher": lambda: batcher(*first, out),
+        }[asked.which]()
+        for row in found:
+            rows.append(row)
+            mark = "MISSED" if row.failed else "ok"
+            print(f"{row.what}: {row.figure:.3g} [{mark}] {row.said}", flush=True)
+    if asked.json:
+        asked.json.write_text(json.dumps([vars(row) for row in rows], indent=1))
+    return int(any(row.failed for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""From a measured curve to the service times that a simulation takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tritonkit.load.arrivals import Arrivals, Trace
+from tritonkit.plan.simulate import Service
+from tritonkit.plan.stream import Kind, Poisson, Replay, Stream
+from tritonkit.profile.curve import Lane, Point, Runs, ServiceCurve
+
+FEW = 3
+"""So many runs at least make a step of the curve; sizes that had fewer are taken together."""
+
+WIDER = 1.15
+"""And so are sizes that are no further apart than this factor."""
+
+LEAST_S = 20e-6
+"""Nothing around a run takes less: what a request costs on the way to the server and back."""
+
+
+def stream_of(curve: ServiceCurve, arrivals: Arrivals) -> Stream:
+    """The requests that the curve was measured with, as they arrive.
+
+    arrivals: Poisson or a trace, whose payloads are those that the curve knows by number.
+    """
+    kinds = tuple(
+        Kind(share=curve.kind_of.count(number), shape=number, cost=kind.cost)
+        for number, kind in enumerate(curve.kinds)
+    )
+    if not isinstance(arrivals, Trace):
+        return Poisson(kinds)
+    starts_s = [arrival.start_s for arrival in arrivals.arrivals]
+    first_s = arrivals.length_s - starts_s[-1] + starts_s[0]
+    payloads = (
+        turn if arrival.payload is None else arrival.payload
+        for turn, arrival in enumerate(arrivals.arrivals)
+    )
+    return Replay(
+        gaps_s=(first_s, *np.diff(starts_s).tolist()),
+        kind_of=tuple(curve.kind_of[payload % len(curve.kind_of)] for payload in payloads),
+        kinds=kinds,
+    )
+
+
+def services(
+    curve: ServiceCurve, live: Sequence[tuple[int, int, Point]] = ()
+) -> dict[tuple[int, int], Service]:
+    """Threads of an instance, instances → how long they take.
+
+    live: points of open loops, with the threads and instances they were measured at.
+    """
+    by_lane = {(lane.threads, lane.instances): lane for lane in curve.lanes}
+    found = {}
+    for (threads, instances), lane in by_lane.items():
+        more = [p for t, i, p in live if (t, i) == (threads, instances)]
+        alone = by_lane.get((threads, 1))
+        found[threads, instances] = service(lane, alone or lane, curve.max_rows, more)
+    return found
+
+
+def service(lane: Lane, alone: Lane, max_rows: int, live: Sequence[Point] = ()) -> Service:
+    """How long one lane takes. alone: the lane of as many threads with one instance."""
+    points = (*lane.plain, *lane.batched, *live)
+    base_s = max(LEAST_S, min(p.around_s for p in lane.plain))
+    if lane.instances == 1:
+        run_s, slowdown = run_times_s(points, max_rows), (1.0,)
+    else:
+        run_s = run_times_s((*alone.plain, *alone.batched), max_rows)
+        together = _slowdown(run_s, points, lane.instances)
+        slowdown = tuple(np.linspace(1.0, together, lane.instances).tolist())
+    return Service(
+        run_s=tuple(run_s.tolist()),
+        gap_s=tuple(_gaps_s(lane, max_rows).tolist()),
+        slowdown=slowdown,
+        scatter=tuple((np.array(lane.alone) / np.mean(lane.alone)).tolist()),
+        before_s=base_s / 2,
+        after_s=base_s / 2,
+        after_each_s=_after_each_s(lane.batched, base_s),
+    )
+
+
+def run_times_s(points: Iterable[Point], max_rows: int) -> NDArray[np.float64]:
+    """What a run of 1, 2, … max_rows rows takes.
+
+    Never less for more rows: of sizes that say otherwise the weighted mean is taken (isotonic
+    regression by pooling adjacent violators; Barlow et al., 1972). Between sizes that were seen it
+    is linear; beyond the last it goes on as from the first to the last.
+    """
+    steps = _together(runs for point in points for runs in point.runs)
+    sizes, means_s, counts = zip(*steps, strict=True)
+    times = pooled(means_s, counts)
+    first, last = sizes[0], sizes[-1]
+    slope = (times[-1] - times[0]) / (last - first) if last > first else times[0] / last
+    rows = np.arange(1, max_rows + 1)
+    inside = np.interp(rows, sizes, times)
+    return np.where(rows > last, times[-1] + slope * (rows - last), inside)
+
+
+def pooled(values: Sequence[float], weights: Sequence[float]) -> NDArray[np.float64]:
+    """The non-decreasing sequence that is nearest in weighted squares."""
+    blocks: list[tuple[float, float, int]] = []
+    for value, weight in zip(values, weights, strict=True):
+        blocks.append((value, weight, 1))
+        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
+            (a, v, m), (b, w, n) = blocks[-2:]
+            blocks[-2:] = [((a * v + b * w) / (v + w), v + w, m + n)]
+    return np.repeat([value for value, _, _ in blocks], [n for _, _, n in blocks])
+
+
+def _together(runs: Iterable[Runs]) -> list[tuple[float, float, int]]:
+    """Rows, seconds and number of runs: sizes near each other as one, in the mean, so that each
+    has enough runs.
+    """
+    groups: list[list[Runs]] = []
+    for one in sorted(runs, key=lambda r: r.rows):
+        if groups and (one.rows <= WIDER * groups[-1][0].rows or _count(groups[-1]) < FEW):
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    if len(groups) > 1 and _count(groups[-1]) < FEW:
+        groups[-2:] = [groups[-2] + groups[-1]]
+    return [
+        (
+            sum(r.count * r.rows for r in group) / _count(group),
+            sum(r.count * r.mean_s for r in group) / _count(group),
+            _count(group),
+        )
+        for group in groups
+    ]
+
+
+def _count(group: Sequence[Runs]) -> int:
+    return sum(runs.count for runs in group)
+
+
+def _slowdown(alone_s: NDArray[np.float64], points: Sequence[Point], instances: int) -> float:
+    """How much slower runs are while all instances work: in points that had users for them."""
+    ratios, weights = [], []
+    for point in points:
+        if point.mode == "closed" and point.offered < 4 * instances:
+            continue
+        for runs in point.runs:
+            ratios.append(runs.mean_s / alone_s[runs.rows - 1])
+            weights.append(runs.count)
+    return max(1.0, float(np.average(ratios, weights=weights))) if ratios else 1.0
+
+
+def _gaps_s(lane: Lane, max_rows: int) -> NDArray[np.float64]:
+    """What an instance rests after a run although requests wait, by the rows of the run: straight
+    from the plain model under pressure to the largest batches under pressure.
+    """
+    plain = lane.plain[-1]
+    gap_one = _gap_s(plain, lane.instances)
+    pressed = [p for p in lane.batched if p.queue_s > 0.5 * p.run_s]
+    if not pressed:
+        return np.full(max_rows, gap_one)
+    most = max(pressed, key=lambda p: p.mean_rows)
+    rows = np.arange(1, max_rows + 1)
+    return np.interp(rows, [1.0, max(2.0, most.mean_rows)], [gap_one, _gap_s(most, lane.instances)])
+
+
+def _gap_s(point: Point, instances: int) -> float:
+    return max(0.0, instances * point.took_s / point.executions - point.mean_run_s)
+
+
+def _after_each_s(points: Sequence[Point], base_s: float) -> float:
+    """How much later each answer of a run comes than the one before it: the median over points."""
+    found = []
+    for point in points:
+        rows = np.array([r.rows for r in point.runs])
+        count = np.array([r.count for r in point.runs])
+        behind = float((count * rows * (rows - 1) / 2).sum() / (count * rows).sum())
+        if behind >= 1:
+            found.append((point.around_s - base_s) / behind)
+    return max(0.0, float(np.median(found))) if found else 0.0

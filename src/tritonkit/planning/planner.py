@@ -1,0 +1,205 @@
+"""The plan: measure the service curve, simulate all settings, run the best few, confirm one."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from tritonkit.bench.cpus import staying_on
+from tritonkit.bench.machine import describe_machine
+from tritonkit.bench.subject import Comparison, Subject, prepare
+from tritonkit.bench.verdict import MUST_GAIN
+from tritonkit.errors import InputError
+from tritonkit.load.arrivals import POISSON, Arrivals
+from tritonkit.plan.fit import stream_of
+from tritonkit.plan.possible import require_budget, require_rate
+from tritonkit.plan.search import by_capacity, neighbours
+from tritonkit.plan.simulate import Settings
+from tritonkit.planning.conclude import conclude
+from tritonkit.planning.contest import Contest, Winner
+from tritonkit.planning.live import Live, Loading, describe
+from tritonkit.planning.profiling import profile
+from tritonkit.planning.result import Notch, Plan, Session, Tried
+from tritonkit.planning.session import ask_session
+from tritonkit.planning.variants import with_settings
+from tritonkit.profile.curve import CURVE, ServiceCurve, read_curve
+from tritonkit.repository import pbtxt
+from tritonkit.repository.config import ModelConfig
+from tritonkit.verification import VERIFICATION, file_sha256, read_verification
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to plan for. rate_rps: to be held with the lowest p99; None: as much as possible.
+
+    max_batch_size: the largest that is tried; None: as many rows as were proved to keep apart.
+    curve: a curve.json to use instead of measuring one.
+    """
+
+    repository: Path
+    model: str
+    slo_p99_ms: float
+    rate_rps: float | None = None
+    arrivals: Arrivals = POISSON
+    max_batch_size: int | None = None
+    curve: Path | None = None
+    seed: int = 0
+
+
+def plan(what: Question, out: Path, tell: Callable[[str], None]) -> Plan:
+    """The best settings for the model on this machine. The curve goes to `out/curve.json`, samples
+    to `out/samples`, server logs to `out/logs`.
+
+    InputError, with the nearest thing that is possible, for a budget or a rate that no settings
+    keep, and for a curve of something else. RepositoryError, ModelError, SetupError, ServerError.
+    """
+    clock = _Clock()
+    subject = prepare(
+        Comparison(
+            what.repository, what.model, what.slo_p99_ms, what.rate_rps, 0, 0, seed=what.seed
+        )
+    )
+    logs = out / "logs"
+    for folder in (out / "samples", logs):
+        folder.mkdir(parents=True, exist_ok=True)
+    loading = Loading(what.slo_p99_ms, what.arrivals, what.seed, out)
+    with staying_on(subject.cpus.generator):
+        curve = _curve(what, subject, out, tell)
+        clock.lap("profile")
+        stream = stream_of(curve, what.arrivals)
+        live = Live(loading, tell)
+        contest = Contest(curve, stream, what.slo_p99_ms, what.rate_rps, live)
+        require_budget(contest.options, contest.lanes, stream, what.slo_p99_ms)
+        ranked = contest.ranked()
+        if what.rate_rps is not None:
+            best = by_capacity(contest.lanes, contest.options, stream, what.slo_p99_ms)[0]
+            require_rate(best, what.slo_p99_ms, what.rate_rps)
+        tell(f"simulated {contest.simulated} settings; the best: {describe(ranked[0].settings)}")
+        clock.lap("search")
+        winner = contest.run(what.repository, subject, ranked, logs / "candidates.log")
+        clock.lap("live")
+        least_rps = what.rate_rps or winner.measured.capacity_rps / MUST_GAIN
+        session = ask_session(what.repository, subject, least_rps, loading, logs, tell)
+        clock.lap("session")
+    return _plan(what, subject, contest, winner, session, clock)
+
+
+def _curve(
+    what: Question, subject: Subject, out: Path, tell: Callable[[str], None]
+) -> ServiceCurve:
+    if what.curve is None:
+        log = out / "logs" / "profile.log"
+        rows = most_rows(subject.config, subject.file, what.max_batch_size)
+        curve = profile(what.repository, subject, rows, what.slo_p99_ms, log, tell)
+    else:
+        curve = read_curve(what.curve)
+        curve.require(what.curve, file_sha256(subject.file), describe_machine())
+    curve.write(out / CURVE)
+    return curve
+
+
+def most_rows(config: ModelConfig, file: Path, asked: int | None) -> int:
+    """The largest batch to try: as asked, or as many rows as were proved to keep apart; where
+    nothing was proved, as many as the config has. InputError for more than were proved.
+    """
+    version = next(folder for folder in file.parents if folder.name.isdigit())
+    verification = read_verification(version / VERIFICATION, file)
+    if verification is None:
+        return asked or config.max_batch_size
+    proved = max(verification.max_batch_size, config.max_batch_size)
+    if asked is not None and asked > proved:
+        raise InputError(
+            f"model '{config.name}': batches of {asked} rows are more than the {proved} that were "
+            f"proved; export it again with --max-batch-size {asked}, or ask for {proved} or less"
+        )
+    return asked or proved
+
+
+def _plan(
+    what: Question,
+    subject: Subject,
+    contest: Contest,
+    winner: Winner,
+    session: Session,
+    clock: _Clock,
+) -> Plan:
+    config = subject.config
+    at_rps = winner.at_rps
+    choice, because = conclude(what.slo_p99_ms, what.rate_rps, winner, contest, session)
+    tried = tuple(
+        Tried(
+            settings,
+            predicted=contest.predicted(settings, at_rps, contest.from_curve),
+            recalibrated=contest.predicted(settings, at_rps),
+            measured=contest.measured(settings, at_rps),
+            levels=tuple(levels),
+        )
+        for settings, levels in contest.live.levels.items()
+    )
+    notches = neighbours(winner.settings, contest.lanes, contest.curve.max_rows, what.slo_p99_ms)
+    return Plan(
+        kit_version=version("tritonkit"),
+        model=what.model,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        slo_p99_ms=what.slo_p99_ms,
+        rate_rps=what.rate_rps,
+        arrivals=what.arrivals.name,
+        machine=describe_machine(),
+        conclusion=choice,
+        because=because,
+        winner=winner.settings,
+        p99_at_rps=at_rps,
+        predicted=winner.predicted,
+        measured=winner.measured,
+        present=Settings(
+            config.max_batch_size,
+            config.dynamic_batching,
+            config.instances,
+            config.intra_op_threads,
+        ),
+        diff=_diff(config, with_settings(config, winner.settings)),
+        tried=tried,
+        sensitivity=tuple(
+            Notch(change, settings, contest.predicted(settings, at_rps))
+            for change, settings in notches
+        ),
+        session=session,
+        corrections={
+            f"{threads}x{instances}": correction._asdict()
+            for (threads, instances), correction in contest.corrections.items()
+        },
+        simulated_settings=contest.simulated,
+        live_runs=contest.live.runs + len(session.levels),
+        wall_s=clock.total_s,
+        stages_s=clock.stages_s,
+    )
+
+
+def _diff(present: ModelConfig, planned: ModelConfig) -> str:
+    """From one config.pbtxt to the other, unified; "" if they are equal."""
+    before, after = (pbtxt.encode(config).splitlines(True) for config in (present, planned))
+    return "".join(difflib.unified_diff(before, after, "config.pbtxt", "config.pbtxt (planned)"))
+
+
+class _Clock:
+    """How long each stage took, in seconds."""
+
+    def __init__(self) -> None:
+        self.stages_s: dict[str, float] = {}
+        self._began_s = self._lap_s = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """A stage is done."""
+        now_s = time.perf_counter()
+        self.stages_s[stage] = round(now_s - self._lap_s, 3)
+        self._lap_s = now_s
+
+    @property
+    def total_s(self) -> float:
+        """Since it was made."""
+        return round(time.perf_counter() - self._began_s, 3)
