@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,8 +37,10 @@ OF_CAPACITY = 0.7
 CANDIDATES = 3
 """Settings with batching that are run live, and one without."""
 
-ROUNDS = 3
-"""Live levels of each candidate before the times are recalibrated."""
+ROUNDS = 4
+"""Live levels of each candidate before the times are recalibrated: at the rate of the p99s, and
+around its capacity, in turn.
+"""
 
 CONFIRMED = 4
 """More levels of a winner's search, after AT_RATE at the rate of the p99s."""
@@ -138,26 +141,19 @@ class Contest:
 
             for number in range(ROUNDS):
                 for settings in candidates[:: -1 if number % 2 else 1]:
-                    if self.rate_rps is not None and number:
-                        self.live.level(targets[settings], settings, self.rate_rps, "rate")
-                    else:
+                    if number % 2:
                         self.live.search(targets[settings], settings, self._guess_rps(settings))
+                    else:
+                        rate_rps = self._p99_rps(self._guess_rps(settings))
+                        self.live.level(targets[settings], settings, rate_rps, "rate")
             self.recalibrate()
             best = self._best(candidates)
             with target(best) as live:
                 winner = self._confirm(best, live)
-            rival = max(candidates, key=self._measured_rps)
-            if self.rate_rps is None and self._measured_rps(rival) > RIVAL * self._measured_rps(
-                best
-            ):
+            for other in (self._most(candidates), plain):
                 self.recalibrate()
-                winner = self._confirm(rival, targets[rival])
-            if winner.settings.dynamic_batching is not None and not self._is_worth_it(
-                winner, plain
-            ):
-                self.recalibrate()
-                winner = self._confirm(plain, targets[plain])
-        self.recalibrate()
+                if self._wins(other, winner):
+                    winner = self._confirm(other, targets[other])
         return winner
 
     def _best(self, tested: Sequence[Settings]) -> Settings:
@@ -168,7 +164,7 @@ class Contest:
 
     def _confirm(self, settings: Settings, target: Target) -> Winner:
         guess = self.predicted(settings, self.rate_rps or 1.0)
-        at_rps = self.rate_rps or for_people(OF_CAPACITY * guess.capacity_rps)
+        at_rps = self._p99_rps(guess.capacity_rps)
         predicted = self.predicted(settings, at_rps)
         for _ in range(AT_RATE):
             self.live.level(target, settings, at_rps, "rate")
@@ -176,10 +172,28 @@ class Contest:
             self.live.search(target, settings, guess.capacity_rps)
         return Winner(settings, at_rps, predicted, self.measured(settings, at_rps))
 
-    def _is_worth_it(self, winner: Winner, plain: Settings) -> bool:
+    def _wins(self, other: Settings, winner: Winner) -> bool:
+        """Whether one that was run live is to be confirmed rather than the winner so far."""
+        if other == winner.settings:
+            return False
+        simpler = other.dynamic_batching is None
         if self.rate_rps is not None:
-            return not self.live.holds(plain, self.rate_rps)
-        return winner.measured.capacity_rps >= MUST_GAIN * self._measured_rps(plain)
+            return self.live.holds(other, self.rate_rps) and (
+                simpler or not self.live.holds(winner.settings, self.rate_rps)
+            )
+        must_gain = 1 / MUST_GAIN if simpler else RIVAL
+        return self._measured_rps(other) > must_gain * winner.measured.capacity_rps
+
+    def _most(self, candidates: Sequence[Settings]) -> Settings:
+        """The candidate that was measured best."""
+        if self.rate_rps is None:
+            return max(candidates, key=self._measured_rps)
+        rate_rps = self.rate_rps
+        return min(candidates, key=lambda each: self.live.p99_ms(each, rate_rps) or math.inf)
+
+    def _p99_rps(self, capacity_rps: float) -> float:
+        """The rate at which p99s are looked at, in three significant digits."""
+        return self.rate_rps or float(f"{OF_CAPACITY * capacity_rps:.3g}")
 
     def _measured_rps(self, settings: Settings) -> float:
         return self.measured(settings, 0.0).capacity_rps
@@ -190,8 +204,3 @@ class Contest:
             service = lane(self.lanes, settings)
             self._guesses[settings] = capacity_rps(settings, service, self.stream, self.slo_p99_ms)
         return self._guesses[settings]
-
-
-def for_people(rate_rps: float) -> float:
-    """Three significant digits."""
-    return float(f"{rate_rps:.3g}")

@@ -14,7 +14,6 @@ from tritonkit.client.client import Client
 from tritonkit.client.transport import InferRequest
 from tritonkit.load.arrivals import Arrival, Arrivals, Trace
 from tritonkit.load.level import LevelRecord, Measured, Purpose, measure_level
-from tritonkit.load.runner import Level
 from tritonkit.plan.recalibrate import Seen
 from tritonkit.plan.simulate import Settings
 from tritonkit.profile.curve import Point
@@ -52,6 +51,8 @@ class Loading:
         number: int,
     ) -> Measured:
         """One open level at a rate. number: of the level; it has arrivals of its own."""
+        from tritonkit.load.runner import Level  # patches the process for gevent
+
         length_s = min(4 * LEVEL_S, max(LEVEL_S, requests_needed(99) / rate_rps))
         arrivals = at_rate(self.arrivals, rate_rps, length_s)
         measured = measure_level(

@@ -10,7 +10,6 @@ from tritonkit.bench.arms import arm_config, candidates, running
 from tritonkit.bench.demand import holds_rate
 from tritonkit.bench.subject import Subject
 from tritonkit.client.client import Client
-from tritonkit.load.runner import Level, run_level
 from tritonkit.planning.live import Loading
 from tritonkit.planning.result import Session
 
@@ -32,6 +31,8 @@ def ask_session(
     If its closed loop does not even reach the rate no more is asked. Otherwise two of three levels
     at it must hold.
     """
+    from tritonkit.load.runner import Level, run_level  # patches the process for gevent
+
     with ExitStack() as stack:
         clients: dict[tuple[int, int], tuple[str, Client]] = {}
         reached: dict[tuple[int, int], float] = {}

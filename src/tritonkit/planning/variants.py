@@ -20,12 +20,17 @@ from tritonkit.server.work import WorkFolder
 
 
 def with_settings(config: ModelConfig, settings: Settings) -> ModelConfig:
-    """The config under these settings; all else stays as it is."""
-    rows = settings.max_batch_size
+    """The config under these settings; all else stays as it is, but for preferred sizes."""
+    rows, batching = settings.max_batch_size, settings.dynamic_batching
+    if batching is not None and config.dynamic_batching is not None:
+        delay_us = batching.max_queue_delay_us
+        batching = replace(
+            config.dynamic_batching, max_queue_delay_us=delay_us, preferred_batch_sizes=()
+        )
     return replace(
         config,
         max_batch_size=rows,
-        dynamic_batching=settings.dynamic_batching,
+        dynamic_batching=batching,
         intra_op_threads=settings.threads,
         instances=settings.instances,
         warmup=resized(config.warmup, rows),
