@@ -63,7 +63,7 @@ def described(settings: Mapping[str, Any]) -> str:
 def delay(delay_us: Any) -> str:
     """A queue delay in ms: `0.2 ms`, `0`."""
     us = f.number(delay_us)
-    return f.DASH if us is None else f"{f.compact(us / 1e3)} ms" if us else "0"
+    return f.DASH if us is None else f"{f.compact(us / 1e3)}{f.NBSP}ms" if us else "0"
 
 
 def change(settings: Mapping[str, Any], winner: Mapping[str, Any], otherwise: str) -> str:
@@ -115,7 +115,7 @@ def missed(name: str, error: float | None, within: float, is_inside: bool) -> st
     way = "low" if error < 0 else "high"
     off = signed(error).lstrip("+\N{MINUS SIGN}")
     said = f"{name} was predicted {off} too {way}: more than the {within * 100:.0f}{f.NBSP}% "
-    tail = "; it still lies inside the interval of what was measured." if is_inside else "."
+    tail = "; it is still inside the interval of what was measured." if is_inside else "."
     return f"{said}that a prediction may be off{tail}"
 
 

@@ -22,7 +22,7 @@ def test_the_conclusion_is_first(planned: Document) -> None:
     """What to do, with which settings, and why."""
     lines = _lines(planned)
     assert lines[0] == "Serve ranker with Triton and dynamic batching"
-    assert lines[1].startswith("batch 64, delay 2 ms")
+    assert lines[1].startswith("batch 64, delay 2\N{NO-BREAK SPACE}ms")
     assert lines[2].rstrip() == planned["because"]
 
 
@@ -43,7 +43,7 @@ def test_predicted_stands_beside_measured(planned: Document) -> None:
     capacity = next(line for line in lines if line.startswith("Capacity, requests/s"))
     assert capacity.split()[2:5] == ["2,400", "2,500", "2,300–2,700"]
     p99 = next(line for line in lines if line.startswith("p99 at 1,750"))
-    assert p99.split()[4:6] == ["20.0", "30.0"]
+    assert p99.split()[5:7] == ["20.0", "30.0"]
     assert any("was predicted 33" in line for line in lines)
 
 

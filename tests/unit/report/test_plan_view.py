@@ -53,7 +53,7 @@ def test_a_miss_inside_the_interval_is_told_so(planned: Document) -> None:
     planned["predicted"]["capacity_rps"] = 3500.0
     view = build_plan_view(planned)
     assert "inside the interval" in view.errors[0].says
-    assert "still lies inside" in view.errors[0].missed
+    assert "still inside" in view.errors[0].missed
     assert "too wide" in view.weak[0]
 
 
@@ -76,6 +76,19 @@ def test_p99s_of_its_levels_stand_beside_a_p99(planned: Document) -> None:
     assert view.weak == ()
     planned["tried"][0]["levels"][1]["p99_ms"] = 12.0
     assert "from 12.0 to 30.0 ms" in build_plan_view(planned).weak[0]
+
+
+def test_a_level_that_does_not_count_is_no_p99_of_the_winner(planned: Document) -> None:
+    """What the generator bound says nothing of the settings."""
+    planned["tried"][0]["levels"][1]["generator_bound"] = True
+    assert build_plan_view(planned).errors[1].known_as == "its levels: 30.0"
+
+
+def test_an_error_beyond_measure_is_a_dash(planned: Document) -> None:
+    """Beside a measured capacity of next to nothing no percentage has a meaning."""
+    planned["measured"]["capacity_rps"] = 1e-300
+    capacity = build_plan_view(planned).errors[0]
+    assert (capacity.error, capacity.says) == ("—", "not known")
 
 
 def test_a_capacity_of_no_level_is_not_known(planned: Document) -> None:
@@ -112,7 +125,7 @@ def test_notches_are_ratios_to_the_winner_predicted_alike(planned: Document) -> 
 def test_notches_are_worded_as_changes(planned: Document) -> None:
     """A change names what it changes to and from; without settings the plan's words stand."""
     planned["sensitivity"][0]["settings"] = None
-    changes = [notch.change for notch in build_plan_view(planned).notches]
+    changes = [notch.change.replace(NBSP, " ") for notch in build_plan_view(planned).notches]
     assert changes == ["max_batch_size 53", "delay 3 ms instead of 2 ms", "without batching"]
 
 
@@ -151,9 +164,7 @@ def test_every_conclusion_has_a_headline(planned: Document, conclusion: str, hea
 def test_a_kept_session_is_shown_with_its_own_settings(planned: Document) -> None:
     """Below “keep the session” no settings of Triton stand as if they were the advice."""
     planned |= {"conclusion": "ort_baseline"}
-    assert build_plan_view(planned).settings == "2 runs at a time, 2 threads per run" or (
-        build_plan_view(planned).settings == "2 threads per run, 2 runs at a time"
-    )
+    assert build_plan_view(planned).settings == "2 threads per run, 2 runs at a time"
 
 
 def test_a_session_that_was_not_asked_is_not_said_to_fail(planned: Document) -> None:
