@@ -33,7 +33,7 @@ from tritonkit.bench.arms import arm_config, candidates, running
 from tritonkit.bench.subject import Comparison, Subject, prepare
 from tritonkit.load.arrivals import POISSON
 from tritonkit.plan.simulate import Settings
-from tritonkit.planning.live import Loading, describe
+from tritonkit.planning.live import Loading
 from tritonkit.planning.planner import Question, plan
 from tritonkit.planning.profiling import lanes
 from tritonkit.planning.result import Plan
@@ -142,7 +142,7 @@ def accuracy(models: Mapping[str, float], out: Path) -> Iterator[Row]:
         loading = Loading(slo_ms, POISSON, 100, made(out / f"{model}-again"))
         with variants(REPOSITORY, prepared(model, slo_ms), [found.winner], out / "log") as live:
             target = live[found.winner]
-            guess_rps = found.predicted.capacity_rps
+            guess_rps = found.predicted.capacity_rps or 1.0
             arms = Arms(loading, {"winner": target}, {"winner": guess_rps})
             p99s_ms = []
             for number in range(AT_LENGTH):
@@ -153,7 +153,7 @@ def accuracy(models: Mapping[str, float], out: Path) -> Iterator[Row]:
         capacity = arms.capacity("winner")
         p99_ms = sorted(p99s_ms)[len(p99s_ms) // 2]
         said = (
-            f"{describe(found.winner)}: predicted {guess_rps:.0f}, measured {capacity.rps:.0f} "
+            f"{found.winner}: predicted {guess_rps:.0f}, measured {capacity.rps:.0f} "
             f"({capacity.low_rps:.0f}-{capacity.high_rps or 0:.0f}) req/s"
         )
         yield Row(
@@ -183,14 +183,14 @@ def sweep(model: str, slo_ms: float, out: Path) -> Iterator[Row]:
     ]
     for some in groups(settings, len(SWEEP_DELAYS_US)):
         with variants(REPOSITORY, subject, some, out / "log") as live:
-            targets = {describe(each): live[each] for each in some}
-            guess_rps = best[0] if best else found.predicted.capacity_rps
+            targets = {str(each): live[each] for each in some}
+            guess_rps = best[0] if best else found.predicted.capacity_rps or 1.0
             arms = Arms(loading, targets, dict.fromkeys(targets, guess_rps))
             for _ in range(SWEEP_LEVELS):
                 arms.round()
             for each in some:
-                capacity = arms.capacity(describe(each))
-                tell(f"sweep: {describe(each)}: {capacity.rps:.0f} req/s")
+                capacity = arms.capacity(str(each))
+                tell(f"sweep: {each!s}: {capacity.rps:.0f} req/s")
                 if best is None or capacity.rps > best[0]:
                     best = capacity.rps, each
     sweep_s = time.perf_counter() - began_s
@@ -234,7 +234,7 @@ def batcher(model: str, slo_ms: float, out: Path) -> Iterator[Row]:
         by_hand(config, subject, *best, out) as other,
     ):
         targets = {"plan": live[found.winner], "batcher": other}
-        arms = Arms(loading, targets, dict.fromkeys(targets, found.predicted.capacity_rps))
+        arms = Arms(loading, targets, dict.fromkeys(targets, found.predicted.capacity_rps or 1.0))
         for _ in range(AT_LENGTH):
             arms.round()
     named = {"plan": found.winner, "batcher": best}
@@ -257,9 +257,7 @@ def compared(
     """The ratio of two arms."""
     found = arms.ratio(ours, theirs)
     said = "; ".join(
-        f"{name}: {describe(each) if isinstance(each, Settings) else each} "
-        f"{arms.capacity(name).rps:.0f} req/s"
-        for name, each in named.items()
+        f"{name}: {each} {arms.capacity(name).rps:.0f} req/s" for name, each in named.items()
     )
     span = f"{found.low or 0:.2f}-{found.high or float('inf'):.2f}"
     return Row(what, found.ratio or 0.0, least, None, f"{span}; {said}")

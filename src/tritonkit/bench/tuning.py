@@ -10,6 +10,7 @@ from tritonkit.bench.arms import arm_config, candidates, running
 from tritonkit.bench.result import ArmName, TuningRun
 from tritonkit.bench.subject import Comparison, Subject
 from tritonkit.load.runner import Level, run_level
+from tritonkit.plan.simulate import lane_words
 from tritonkit.stats.latency import LevelStats, summarise
 
 USERS = 64
@@ -43,7 +44,7 @@ def tune(
                 if pair not in best or found.achieved_rps > best[pair].achieved_rps:
                     best[pair] = found
     chosen = max(pairs, key=lambda pair: best[pair].achieved_rps)
-    tell(f"{arm}: best with {chosen[0]} thread(s) × {chosen[1]} instance(s)")
+    tell(f"{arm}: best with {lane_words(*chosen)}")
     return tuple(
         TuningRun(*pair, best[pair].achieved_rps, best[pair].p99_ms, chosen=pair == chosen)
         for pair in pairs

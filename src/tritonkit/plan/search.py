@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tritonkit.plan.predict import capacity_rps, predict
-from tritonkit.plan.simulate import Service, Settings
+from tritonkit.plan.simulate import Service, Settings, lane_words
 from tritonkit.plan.stream import Stream
 from tritonkit.repository.scheduling import DynamicBatching
 
@@ -72,7 +72,7 @@ def neighbours(
     batching = settings.dynamic_batching
     found = [
         (
-            f"{threads} thread(s) × {instances} instance(s)",
+            lane_words(threads, instances),
             replace(settings, threads=threads, instances=instances),
         )
         for threads, instances in lanes

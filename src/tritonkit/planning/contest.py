@@ -11,7 +11,7 @@ from pathlib import Path
 from tritonkit.bench.subject import Subject
 from tritonkit.bench.verdict import MUST_GAIN
 from tritonkit.plan.fit import services
-from tritonkit.plan.predict import capacity_rps, predict
+from tritonkit.plan.predict import capacity_rps, predict, throughput_rps
 from tritonkit.plan.recalibrate import Correction, corrections
 from tritonkit.plan.search import (
     WORTH,
@@ -67,13 +67,14 @@ class Winner:
 class Contest:
     """All settings, what is predicted of them by now, and what live levels showed.
 
-    rate_rps: to be held with the lowest p99; None: as much as possible.
+    rate_rps: to be held with the lowest p99; None: as much as possible. max_rows: of a batch.
     """
 
     curve: ServiceCurve
     stream: Stream
     slo_p99_ms: float
     rate_rps: float | None
+    max_rows: int
     live: Live
     simulated: int = 0
     corrections: Mapping[tuple[int, int], Correction] = field(default_factory=dict)
@@ -82,7 +83,7 @@ class Contest:
     def __post_init__(self) -> None:
         self.from_curve: Lanes = services(self.curve)
         self.lanes = self.from_curve
-        self.options = list(grid(self.lanes, self.curve.max_rows, self.slo_p99_ms))
+        self.options = list(grid(self.lanes, self.max_rows, self.slo_p99_ms))
 
     def ranked(self) -> list[Option]:
         """The best by what is known by now."""
@@ -111,7 +112,7 @@ class Contest:
         found = self.live.capacity(settings, self._guess_rps(settings))
         p99_ms = self.live.p99_ms(settings, at_rps)
         if found is None:
-            return Outcome(0.0, p99_ms)
+            return Outcome(None, p99_ms)
         return Outcome(found.rps, p99_ms, (found.low_rps, found.high_rps))
 
     def recalibrate(self) -> None:
@@ -163,13 +164,13 @@ class Contest:
         return next((settings for settings in good if settings in tested), good[0])
 
     def _confirm(self, settings: Settings, target: Target) -> Winner:
-        guess = self.predicted(settings, self.rate_rps or 1.0)
-        at_rps = self._p99_rps(guess.capacity_rps)
+        guess_rps = self._likely_rps(settings)
+        at_rps = self._p99_rps(guess_rps)
         predicted = self.predicted(settings, at_rps)
         for _ in range(AT_RATE):
             self.live.level(target, settings, at_rps, "rate")
         for _ in range(CONFIRMED):
-            self.live.search(target, settings, guess.capacity_rps)
+            self.live.search(target, settings, guess_rps)
         return Winner(settings, at_rps, predicted, self.measured(settings, at_rps))
 
     def _wins(self, other: Settings, winner: Winner) -> bool:
@@ -182,7 +183,7 @@ class Contest:
                 simpler or not self.live.holds(winner.settings, self.rate_rps)
             )
         must_gain = 1 / MUST_GAIN if simpler else RIVAL
-        return self._measured_rps(other) > must_gain * winner.measured.capacity_rps
+        return self._measured_rps(other) > must_gain * self._measured_rps(winner.settings)
 
     def _most(self, candidates: Sequence[Settings]) -> Settings:
         """The candidate that was measured best."""
@@ -196,11 +197,16 @@ class Contest:
         return self.rate_rps or float(f"{OF_CAPACITY * capacity_rps:.3g}")
 
     def _measured_rps(self, settings: Settings) -> float:
-        return self.measured(settings, 0.0).capacity_rps
+        return self.measured(settings, 0.0).capacity_rps or 0.0
 
     def _guess_rps(self, settings: Settings) -> float:
-        """Where the search for the settings' capacity begins."""
+        """Where the search for the settings' capacity begins, and what its estimate leans on."""
         if settings not in self._guesses:
-            service = lane(self.lanes, settings)
-            self._guesses[settings] = capacity_rps(settings, service, self.stream, self.slo_p99_ms)
+            self._guesses[settings] = self._likely_rps(settings)
         return self._guesses[settings]
+
+    def _likely_rps(self, settings: Settings) -> float:
+        """The predicted capacity; where nothing is predicted to hold, a rate at which much runs."""
+        service = lane(self.lanes, settings)
+        found_rps = capacity_rps(settings, service, self.stream, self.slo_p99_ms)
+        return found_rps or OF_CAPACITY * throughput_rps(settings, service, self.stream)

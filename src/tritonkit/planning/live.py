@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 from tritonkit.bench.demand import holds_rate
 from tritonkit.bench.levels import connections
@@ -107,7 +108,7 @@ class Live:
         holds = "holds" if record.holds_slo else "does not hold"
         if record.generator_bound:
             holds = "does not count: the generator was the limit"
-        self._tell(f"{describe(settings)}: {rate_rps:.0f} req/s, p99 {p99}, {holds}")
+        self._tell(f"{settings}: {rate_rps:.0f} req/s, p99 {p99}, {holds}")
 
     def trials(self, settings: Settings) -> list[Trial]:
         """What the settings' levels say of their capacity."""
@@ -127,12 +128,12 @@ class Live:
 
     def p99_ms(self, settings: Settings, rate_rps: float) -> float | None:
         """The median over the levels at this rate; None if none of them has one."""
-        found = sorted(
+        found = [
             x.p99_ms
             for x in self.levels[settings]
             if x.offered == rate_rps and not x.generator_bound and x.p99_ms is not None
-        )
-        return found[len(found) // 2] if found else None
+        ]
+        return median(found) if found else None
 
     def seen(self) -> list[Seen]:
         """All levels that count, for the recalibration."""
@@ -182,13 +183,3 @@ def at_rate(arrivals: Arrivals, rate_rps: float, duration_s: float) -> Arrivals:
         for each in own
     )
     return Trace(arrivals.name, tuple(again))
-
-
-def describe(settings: Settings) -> str:
-    """The settings in a few words."""
-    lane = f"{settings.threads} thread(s) × {settings.instances} instance(s)"
-    if settings.dynamic_batching is None:
-        return f"no batching, {lane}"
-    delay_ms = settings.dynamic_batching.max_queue_delay_us / 1e3
-    delay = f", delay {delay_ms:g} ms" if delay_ms else ""
-    return f"batch {settings.max_batch_size}{delay}, {lane}"

@@ -14,7 +14,7 @@ from tritonkit.bench.cpus import staying_on
 from tritonkit.bench.machine import describe_machine
 from tritonkit.bench.subject import Comparison, Subject, prepare
 from tritonkit.bench.verdict import MUST_GAIN
-from tritonkit.errors import InputError
+from tritonkit.errors import CheckFailedError, InputError
 from tritonkit.load.arrivals import POISSON, Arrivals
 from tritonkit.plan.fit import stream_of
 from tritonkit.plan.possible import require_budget, require_rate
@@ -22,7 +22,7 @@ from tritonkit.plan.search import by_capacity, neighbours
 from tritonkit.plan.simulate import Settings
 from tritonkit.planning.conclude import conclude
 from tritonkit.planning.contest import Contest, Winner
-from tritonkit.planning.live import Live, Loading, describe
+from tritonkit.planning.live import Live, Loading
 from tritonkit.planning.profiling import profile
 from tritonkit.planning.result import Notch, Plan, Session, Tried
 from tritonkit.planning.session import ask_session
@@ -31,6 +31,9 @@ from tritonkit.profile.curve import CURVE, ServiceCurve, read_curve
 from tritonkit.repository import pbtxt
 from tritonkit.repository.config import ModelConfig
 from tritonkit.verification import VERIFICATION, file_sha256, read_verification
+
+USUAL_MOST_ROWS = 128
+"""More rows than that hardly share more of the weights, and take memory."""
 
 
 @dataclass(frozen=True)
@@ -69,32 +72,34 @@ def plan(what: Question, out: Path, tell: Callable[[str], None]) -> Plan:
         folder.mkdir(parents=True, exist_ok=True)
     loading = Loading(what.slo_p99_ms, what.arrivals, what.seed, out)
     with staying_on(subject.cpus.generator):
-        curve = _curve(what, subject, out, tell)
+        rows = most_rows(subject.config, subject.file, what.max_batch_size)
+        curve = _curve(what, subject, rows, out, tell)
         clock.lap("profile")
         stream = stream_of(curve, what.arrivals)
         live = Live(loading, tell)
-        contest = Contest(curve, stream, what.slo_p99_ms, what.rate_rps, live)
+        rows = min(rows, curve.max_rows)
+        contest = Contest(curve, stream, what.slo_p99_ms, what.rate_rps, rows, live)
         require_budget(contest.options, contest.lanes, stream, what.slo_p99_ms)
         ranked = contest.ranked()
         if what.rate_rps is not None:
             best = by_capacity(contest.lanes, contest.options, stream, what.slo_p99_ms)[0]
             require_rate(best, what.slo_p99_ms, what.rate_rps)
-        tell(f"simulated {contest.simulated} settings; the best: {describe(ranked[0].settings)}")
+        tell(f"simulated {contest.simulated} settings; the best: {ranked[0].settings}")
         clock.lap("search")
         winner = contest.run(what.repository, subject, ranked, logs / "candidates.log")
         clock.lap("live")
-        least_rps = what.rate_rps or winner.measured.capacity_rps / MUST_GAIN
+        sustains_rps = winner.measured.capacity_rps or winner.at_rps
+        least_rps = what.rate_rps or sustains_rps / MUST_GAIN
         session = ask_session(what.repository, subject, least_rps, loading, logs, tell)
         clock.lap("session")
     return _plan(what, subject, contest, winner, session, clock)
 
 
 def _curve(
-    what: Question, subject: Subject, out: Path, tell: Callable[[str], None]
+    what: Question, subject: Subject, rows: int, out: Path, tell: Callable[[str], None]
 ) -> ServiceCurve:
     if what.curve is None:
         log = out / "logs" / "profile.log"
-        rows = most_rows(subject.config, subject.file, what.max_batch_size)
         curve = profile(what.repository, subject, rows, what.slo_p99_ms, log, tell)
     else:
         curve = read_curve(what.curve)
@@ -104,20 +109,29 @@ def _curve(
 
 
 def most_rows(config: ModelConfig, file: Path, asked: int | None) -> int:
-    """The largest batch to try: as asked, or as many rows as were proved to keep apart; where
-    nothing was proved, as many as the config has. InputError for more than were proved.
+    """The largest batch to try: as asked, or as many rows as were proved to keep apart, up to
+    USUAL_MOST_ROWS; where nothing was proved, as many as the config has.
+
+    CheckFailedError for a model that must not be batched, InputError for more rows than were
+    proved.
     """
     version = next(folder for folder in file.parents if folder.name.isdigit())
-    verification = read_verification(version / VERIFICATION, file)
-    if verification is None:
+    proof = read_verification(version / VERIFICATION, file)
+    if proof is None:
         return asked or config.max_batch_size
-    proved = max(verification.max_batch_size, config.max_batch_size)
-    if asked is not None and asked > proved:
-        raise InputError(
-            f"model '{config.name}': batches of {asked} rows are more than the {proved} that were "
-            f"proved; export it again with --max-batch-size {asked}, or ask for {proved} or less"
+    if not proof.verdict.batchable:
+        why = "; ".join(proof.reasons) or "see tritonkit check"
+        raise CheckFailedError(
+            f"model '{config.name}' is {proof.verdict}: {why}. There is no batching to plan; serve "
+            "it unbatched"
         )
-    return asked or proved
+    if asked is not None and asked > proof.max_batch_size:
+        raise InputError(
+            f"model '{config.name}': batches of {asked} rows are more than the "
+            f"{proof.max_batch_size} that were proved; export it again with --max-batch-size "
+            f"{asked}, or ask for {proof.max_batch_size} or less"
+        )
+    return asked or min(USUAL_MOST_ROWS, proof.max_batch_size)
 
 
 def _plan(
@@ -141,7 +155,10 @@ def _plan(
         )
         for settings, levels in contest.live.levels.items()
     )
-    notches = neighbours(winner.settings, contest.lanes, contest.curve.max_rows, what.slo_p99_ms)
+    present = Settings(
+        config.max_batch_size, config.dynamic_batching, config.instances, config.intra_op_threads
+    )
+    notches = neighbours(winner.settings, contest.lanes, contest.max_rows, what.slo_p99_ms)
     return Plan(
         kit_version=version("tritonkit"),
         model=what.model,
@@ -156,12 +173,10 @@ def _plan(
         p99_at_rps=at_rps,
         predicted=winner.predicted,
         measured=winner.measured,
-        present=Settings(
-            config.max_batch_size,
-            config.dynamic_batching,
-            config.instances,
-            config.intra_op_threads,
-        ),
+        present=present,
+        present_predicted=contest.predicted(present, at_rps)
+        if (present.threads, present.instances) in contest.lanes
+        else None,
         diff=_diff(config, with_settings(config, winner.settings)),
         tried=tried,
         sensitivity=tuple(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tritonkit.bench.machine import describe_machine
 from tritonkit.bench.subject import Subject
-from tritonkit.plan.simulate import Settings
+from tritonkit.plan.simulate import Settings, lane_words
 from tritonkit.planning.variants import variants
 from tritonkit.profile.curve import Lane, ServiceCurve
 from tritonkit.profile.sweep import kinds, measure_lane
@@ -50,7 +50,7 @@ def profile(
             alone.extend(samples)
             best = max(lane.batched, key=lambda p: p.mean_rows)
             tell(
-                f"{threads} thread(s) × {instances} instance(s): a run takes "
+                f"{lane_words(threads, instances)}: a run takes "
                 f"{lane.plain[0].mean_run_s * 1e3:.2f} ms, of {best.mean_rows:.0f} rows "
                 f"{best.mean_run_s * 1e3:.2f} ms"
             )

@@ -16,13 +16,14 @@ Conclusion = Literal["ort_baseline", "triton_unbatched", "triton_batched", "none
 
 @dataclass(frozen=True)
 class Outcome:
-    """What settings do, predicted or measured. capacity_rps: the highest rate within the budget.
+    """What settings do, predicted or measured. capacity_rps: the highest rate within the budget;
+    None if no level that was measured counts.
 
     capacity_interval_rps: 95 %, of what was measured; its upper end is None if nothing failed.
     p99_ms: at the plan's `p99_at_rps`; None if nothing was answered, or it was not measured.
     """
 
-    capacity_rps: float
+    capacity_rps: float | None
     p99_ms: float | None
     capacity_interval_rps: tuple[float, float | None] | None = None
 
@@ -71,7 +72,8 @@ class Plan:
 
     winner: the best settings of Triton. conclusion: what to run, by the rule of a verdict: the
     simplest of a session, Triton without and with batching that does the job; because: in a
-    sentence. present: the settings that the model has now. diff: from its config.pbtxt to the
+    sentence. present: the settings that the model has now; present_predicted: what they do, None
+    for threads and instances that were not measured. diff: from its config.pbtxt to the
     planned one, unified; "" if they are equal. p99_at_rps: the rate at which p99s are compared.
     """
 
@@ -89,6 +91,7 @@ class Plan:
     predicted: Outcome
     measured: Outcome
     present: Settings
+    present_predicted: Outcome | None
     diff: str
     tried: tuple[Tried, ...]
     sensitivity: tuple[Notch, ...]

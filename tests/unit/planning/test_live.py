@@ -5,9 +5,7 @@ import math
 import pytest
 
 from tritonkit.load.arrivals import POISSON, Arrival, Trace
-from tritonkit.plan.simulate import Settings
-from tritonkit.planning.live import at_rate, describe, next_near
-from tritonkit.repository.scheduling import DynamicBatching
+from tritonkit.planning.live import at_rate, next_near
 from tritonkit.stats.capacity import Trial, estimate
 
 
@@ -61,16 +59,3 @@ def test_a_trace_begins_again():
 def test_poisson_stays_poisson():
     """Its rate is the level's."""
     assert at_rate(POISSON, 30.0, 1.0) is POISSON
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        (Settings(8, None, 2, 1), "no batching, 1 thread(s) × 2 instance(s)"),
-        (Settings(8, DynamicBatching(), 1, 4), "batch 8, 4 thread(s) × 1 instance(s)"),
-        (Settings(8, DynamicBatching(500)), "batch 8, delay 0.5 ms, 1 thread(s) × 1 instance(s)"),
-    ],
-)
-def test_settings_in_words(settings, words):
-    """Short, and without a delay of 0."""
-    assert describe(settings) == words

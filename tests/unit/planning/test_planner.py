@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tritonkit.errors import InputError
+from tritonkit.errors import CheckFailedError, InputError
 from tritonkit.plan.simulate import Settings
 from tritonkit.planning.planner import most_rows
 from tritonkit.planning.result import settings_json
@@ -30,10 +30,10 @@ def file(tmp_path):
     return made
 
 
-def prove(file, rows):
+def prove(file, rows, verdict="safe"):
     """Say that so many rows keep apart."""
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    check = {"verdict": "safe", "max_batch_size": rows, "findings": []}
+    check = {"verdict": verdict, "max_batch_size": rows, "findings": []}
     document = {"sha256": {"model.onnx": sha256}, "check": check}
     (file.parent / "verification.json").write_text(json.dumps(document))
 
@@ -49,6 +49,13 @@ def test_no_more_than_were_proved(file):
     prove(file, 64)
     with pytest.raises(InputError, match=r"128 rows are more than the 64 .* export it again"):
         most_rows(CONFIG, file, 128)
+
+
+def test_what_must_not_be_batched_is_not_planned(file):
+    """A model whose rows feel each other."""
+    prove(file, 0, "unsafe")
+    with pytest.raises(CheckFailedError, match="no batching to plan"):
+        most_rows(CONFIG, file, None)
 
 
 def test_fewer_may_be_asked_for(file):
