@@ -30,7 +30,7 @@ from pathlib import Path
 from bars import misses
 
 from tritonkit.bench.arms import arm_config, candidates, running
-from tritonkit.bench.subject import Comparison, Subject, prepare
+from tritonkit.bench.subject import Subject, prepare
 from tritonkit.load.arrivals import POISSON
 from tritonkit.plan.simulate import Settings
 from tritonkit.planning.live import Loading
@@ -123,11 +123,6 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def prepared(model: str, slo_ms: float) -> Subject:
-    """The model, ready to send."""
-    return prepare(Comparison(REPOSITORY, model, slo_ms, None, 0, 0))
-
-
 def planned(model: str, slo_ms: float, out: Path) -> Plan:
     """The plan, and a line on it."""
     found = plan(Question(REPOSITORY, model, slo_ms), out, tell)
@@ -140,7 +135,7 @@ def accuracy(models: Mapping[str, float], out: Path) -> Iterator[Row]:
     for model, slo_ms in models.items():
         found = planned(model, slo_ms, out / model)
         loading = Loading(slo_ms, POISSON, 100, made(out / f"{model}-again"))
-        with variants(REPOSITORY, prepared(model, slo_ms), [found.winner], out / "log") as live:
+        with variants(REPOSITORY, prepare(REPOSITORY, model), [found.winner], out / "log") as live:
             target = live[found.winner]
             guess_rps = found.predicted.capacity_rps or 1.0
             arms = Arms(loading, {"winner": target}, {"winner": guess_rps})
@@ -171,7 +166,7 @@ def accuracy(models: Mapping[str, float], out: Path) -> Iterator[Row]:
 def sweep(model: str, slo_ms: float, out: Path) -> Iterator[Row]:
     """The plan against the best of all settings of a grid."""
     found = planned(model, slo_ms, out / model)
-    subject = prepared(model, slo_ms)
+    subject = prepare(REPOSITORY, model)
     loading = Loading(slo_ms, POISSON, 100, made(out / "sweep"))
     best: tuple[float, Settings] | None = None
     began_s = time.perf_counter()
@@ -217,7 +212,7 @@ def batcher(model: str, slo_ms: float, out: Path) -> Iterator[Row]:
     threads and runs at a time.
     """
     found = planned(model, slo_ms, out / model)
-    subject = prepared(model, slo_ms)
+    subject = prepare(REPOSITORY, model)
     loading = Loading(slo_ms, POISSON, 100, made(out / "batcher"))
     config = with_settings(
         subject.config,

@@ -20,7 +20,7 @@ from tritonkit import Client
 from tritonkit.bench.ceiling import measure_ceiling
 from tritonkit.bench.cpus import staying_on
 from tritonkit.bench.machine import usable_cpus
-from tritonkit.bench.subject import Comparison, check_answers, prepare
+from tritonkit.bench.subject import check_answers, prepare
 from tritonkit.errors import CheckFailedError, InputError
 from tritonkit.payloads import PAYLOADS, read_payloads, write_payloads
 from tritonkit.repository.layout import model_file
@@ -145,10 +145,7 @@ def test_recorded_requests(servers, repository, tritonkit, tmp_path, server):
 @pytest.fixture(scope="module", params=["bare", "drawn"])
 def subject(request, repository):
     """A comparison's requests and right answers, of recorded requests and of drawn ones."""
-    what = Comparison(
-        repository, request.param, slo_p99_ms=50, rate_rps=None, level_s=1, time_budget_s=9
-    )
-    return prepare(what)
+    return prepare(repository, request.param)
 
 
 @pytest.mark.parametrize("server", ["triton", "baseline"])
@@ -208,11 +205,9 @@ def old(repository: Path, target: Path) -> Path:
 
 def test_bench_of_old_payloads(repository, tmp_path):
     """Payloads in the model's shapes are refused with the remedy before anything is run."""
-    what = Comparison(
-        old(repository, tmp_path), "bare", slo_p99_ms=50, rate_rps=None, level_s=1, time_budget_s=9
-    )
+    stale = old(repository, tmp_path)
     with pytest.raises(InputError, match="package the model again"):
-        prepare(what)
+        prepare(stale, "bare")
 
 
 def test_infer_of_old_payloads(servers, repository, tmp_path, tritonkit):

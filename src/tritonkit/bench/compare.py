@@ -41,7 +41,7 @@ def compare(what: Comparison, out: Path, tell: Callable[[str], None]) -> Result:
     start; CheckFailedError if an arm is not what it should be: then nothing is published.
     """
     started = time.perf_counter()
-    subject = prepare(what)
+    subject = prepare(what.repository, what.model, what.seed)
     out.mkdir(parents=True, exist_ok=True)
     progress = Progress(out / PROGRESS, _question(what, subject))
     with staying_on(subject.cpus.generator):

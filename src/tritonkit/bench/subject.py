@@ -64,20 +64,20 @@ class Subject:
     cpus: CpuSets
 
 
-def prepare(what: Comparison) -> Subject:
+def prepare(repository: Path, model: str, seed: int = 0) -> Subject:
     """Read the model and its requests, and ask the bare session for the right answers.
 
     RepositoryError, ModelError, InputError or SetupError for what cannot be compared.
     """
-    config = read_config(what.repository, what.model)
+    config = read_config(repository, model)
     require_comparable(config)
     if config.sequence_batching is not None:
         raise InputError(
-            f"model '{what.model}' is stateful: its requests belong to sequences, and the load is "
+            f"model '{model}' is stateful: its requests belong to sequences, and the load is "
             "single requests; compare a model without sequence batching"
         )
-    file = model_file(what.repository, what.model)
-    payloads, source = load_payloads(what.repository / what.model, config.wire_inputs, what.seed)
+    file = model_file(repository, model)
+    payloads, source = load_payloads(repository / model, config.wire_inputs, seed)
     outputs = [t.name for t in config.outputs]
     session, takes = open_session(file, pbtxt.as_json(config)), read_signature(file).inputs
     answers = [
@@ -93,7 +93,7 @@ def prepare(what: Comparison) -> Subject:
         file=file,
         payloads=payloads,
         payload_source=source,
-        requests=[infer_request(what.model, p, outputs) for p in payloads],
+        requests=[infer_request(model, p, outputs) for p in payloads],
         answers=answers,
         # Of the CPUs that it may run on a quota may grant less; more would be throttled.
         cpus=divide(usable_cpus()[: cpu_limit()]),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tritonkit.bench.cpus import staying_on
 from tritonkit.bench.machine import describe_machine
-from tritonkit.bench.subject import Comparison, Subject, prepare
+from tritonkit.bench.subject import Subject, prepare
 from tritonkit.bench.verdict import MUST_GAIN
 from tritonkit.errors import CheckFailedError, InputError
 from tritonkit.load.arrivals import POISSON, Arrivals
@@ -62,11 +62,7 @@ def plan(what: Question, out: Path, tell: Callable[[str], None]) -> Plan:
     keep, and for a curve of something else. RepositoryError, ModelError, SetupError, ServerError.
     """
     clock = _Clock()
-    subject = prepare(
-        Comparison(
-            what.repository, what.model, what.slo_p99_ms, what.rate_rps, 0, 0, seed=what.seed
-        )
-    )
+    subject = prepare(what.repository, what.model, what.seed)
     logs = out / "logs"
     for folder in (out / "samples", logs):
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ import onnx
 import onnx.parser
 import pytest
 
-from tritonkit.bench.subject import Comparison, prepare
+from tritonkit.bench.subject import prepare
 from tritonkit.errors import InputError
 from tritonkit.repository.package import Settings, package_model
 from tritonkit.repository.stateful import Sequences
@@ -19,8 +19,4 @@ def test_stateful(tmp_path):
     settings = Settings(8, Sequences(states={"h": "g"}))
     package_model(tmp_path / "m.onnx", "m", tmp_path / "repo", settings)
     with pytest.raises(InputError, match="model 'm' is stateful: its requests belong to sequences"):
-        prepare(
-            Comparison(
-                tmp_path / "repo", "m", slo_p99_ms=50, rate_rps=None, level_s=1, time_budget_s=9
-            )
-        )
+        prepare(tmp_path / "repo", "m")
