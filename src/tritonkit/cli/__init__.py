@@ -22,6 +22,7 @@ from tritonkit.cli.lines import printable
 from tritonkit.cli.lint import lint
 from tritonkit.cli.load import load
 from tritonkit.cli.package import package
+from tritonkit.cli.plan import plan
 from tritonkit.cli.serve import serve
 from tritonkit.cli.setup import setup
 from tritonkit.errors import InputError, TritonkitError, describe
@@ -37,7 +38,10 @@ def cli() -> None:
     """
 
 
-for command in (setup, examples, export, check, package, lint, serve, infer, load, doctor, compare):
+for command in (
+    *(setup, examples, export, check, package, lint),
+    *(serve, infer, load, doctor, compare, plan),
+):
     cli.add_command(command)
 
 

@@ -24,6 +24,7 @@ VERBS = (
     *("doctor", "compare"),
 )
 
+TEXT = '<ir_version: 8, opset_import: ["": 17]> g {}'
 RELU = "(float[batch,4] x) => (float[batch,4] y) { y = Relu(x) }"
 FIXED = "(float[1,4] x) => (float[1,4] y) { y = Relu(x) }"
 
@@ -33,7 +34,7 @@ def saved(tmp_path):
     """`saved("m.onnx", RELU)` → an ONNX file in the folder `in`."""
 
     def save(name: str, graph: str) -> Path:
-        model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> g {graph}')
+        model = onnx.parser.parse_model(TEXT.format(graph))
         (tmp_path / "in").mkdir(exist_ok=True)
         onnx.save(model, tmp_path / "in" / name)
         return tmp_path / "in" / name
@@ -52,13 +53,22 @@ def work(tmp_path, monkeypatch):
     return tmp_path / "work"
 
 
-@pytest.fixture
-def repository(tritonkit, saved, work, tmp_path):
-    """A repository beside the current folder, with the small model m."""
-    made = tmp_path / "repo"
-    done = tritonkit("package", saved("m.onnx", RELU), "--repository", made, "--threads", 1)
+@pytest.fixture(scope="module")
+def packaged(tritonkit, tmp_path_factory):
+    """A repository with the small model m, packaged once."""
+    folder = tmp_path_factory.mktemp("packaged")
+    onnx.save(onnx.parser.parse_model(TEXT.format(RELU)), folder / "m.onnx")
+    made = folder / "repo"
+    done = tritonkit("package", folder / "m.onnx", "--repository", made, "--threads", 1)
     assert (done.returncode, done.stderr) == (0, "")
     return made
+
+
+@pytest.fixture
+def repository(packaged, saved, work, tmp_path):
+    """A copy of it beside the current folder, and the model that it comes from in `in`."""
+    saved("m.onnx", RELU)
+    return Path(shutil.copytree(packaged, tmp_path / "repo"))
 
 
 @pytest.fixture

@@ -144,3 +144,16 @@ def test_no_gain_no_batching():
     flat = {(1, 1): Service(run_s=tuple(0.01 * rows for rows in range(1, 9)))}
     said = answer(WhatIf(Path("c"), slo_p99_ms=100.0), flat, STREAM, 8)
     assert said.settings.dynamic_batching is None
+
+
+def test_hardly_a_gain():
+    """So it is where batches gain less than they must."""
+    gains = {(1, 1): Service(run_s=(0.01, *(0.00985 * rows for rows in range(2, 9))))}
+    said = answer(WhatIf(Path("c"), slo_p99_ms=2000.0), gains, STREAM, 8)
+    assert said.settings.dynamic_batching is None
+
+
+def test_beside_the_few():
+    """What is beside the best of the few that are tried is tried as well."""
+    found = {ask(slo_p99_ms=slo_p99_ms).settings for slo_p99_ms in (11.0, 12.0, 15.0, 20.0)}
+    assert not found <= {s for ms in (11.0, 12.0, 15.0, 20.0) for s in few(LANES, MOST, ms)}
