@@ -26,7 +26,7 @@ def require_place(path: Path, option: str) -> None:
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise InputError(f"{option} {path}: it is a device or a pipe; give a file")
-        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        folder = next((folder for folder in path.absolute().parents if folder.exists()), path)
         with tempfile.TemporaryFile(dir=folder):  # not even root may write to every file system
             pass
     except OSError as error:

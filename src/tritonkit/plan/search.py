@@ -163,7 +163,7 @@ def _ranked(options: Sequence[Option]) -> list[Option]:
     while left:
         best = max(option.merit for option in left)
         good = [option for option in left if option.merit >= (1 - WORTH) * best]
-        chosen = min(good, key=lambda option: _involved(option.settings))
+        chosen = min(good, key=lambda option: involved(option.settings))
         left.remove(chosen)
         ranked.append(chosen)
     return ranked
@@ -183,7 +183,7 @@ def _alike(one: Settings, other: Settings) -> bool:
     return sizes_near and max(waits_us) + 1000 < APART * (min(waits_us) + 1000)
 
 
-def _involved(settings: Settings) -> tuple[bool, int, int, int]:
+def involved(settings: Settings) -> tuple[bool, int, int, int]:
     """How much there is to understand and to go wrong."""
     delay_us = settings.dynamic_batching.max_queue_delay_us if settings.dynamic_batching else 0
     batching = settings.dynamic_batching is not None

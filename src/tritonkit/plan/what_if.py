@@ -15,6 +15,7 @@ from tritonkit.plan.search import (
     Lanes,
     by_latency,
     delays_us,
+    involved,
     lane,
     neighbours,
     sizes,
@@ -165,8 +166,8 @@ def _most(
                 best, most_rps = max((best, most_rps), (settings, found_rps), key=lambda x: x[1])
         moved = best != before
         near = [s for _, s in neighbours(best, lanes, max_rows, slo_p99_ms)] if moved else []
-    for settings in sorted(seen, key=_involved):
-        if settings == best or _involved(settings) >= _involved(best):
+    for settings in sorted(seen, key=involved):
+        if settings == best or involved(settings) >= involved(best):
             break
         if holds(settings, (1 - WORTH) * most_rps):
             return settings, _capacity(settings, lanes, stream, slo_p99_ms)
@@ -194,13 +195,6 @@ def _fastest(
 def _capacity(settings: Settings, lanes: Lanes, stream: Stream, slo_p99_ms: float) -> float:
     service = lane(lanes, settings)
     return capacity_rps(settings, service, stream, slo_p99_ms, within=WITHIN)
-
-
-def _involved(settings: Settings) -> tuple[bool, int, int, int]:
-    """How much there is to understand: batching, a delay, instances, the size."""
-    batching = settings.dynamic_batching
-    delay_us = batching.max_queue_delay_us if batching else 0
-    return batching is not None, delay_us, settings.instances, settings.max_batch_size
 
 
 def _number(text: str, given: Mapping[str, str], key: str, usual: float | None) -> float | None:

@@ -15,7 +15,7 @@ from tritonkit.bench.machine import describe_machine
 from tritonkit.bench.subject import Subject, prepare
 from tritonkit.bench.verdict import MUST_GAIN
 from tritonkit.errors import CheckFailedError, InputError
-from tritonkit.load.arrivals import POISSON, Arrivals
+from tritonkit.load.arrivals import POISSON, Arrivals, require_payloads
 from tritonkit.plan.fit import stream_of
 from tritonkit.plan.possible import require_budget, require_rate
 from tritonkit.plan.search import by_capacity, neighbours
@@ -63,6 +63,7 @@ def plan(what: Question, out: Path, tell: Callable[[str], None]) -> Plan:
     """
     clock = _Clock()
     subject = prepare(what.repository, what.model, what.seed)
+    require_payloads(what.arrivals, len(subject.requests))
     logs = out / "logs"
     for folder in (out / "samples", logs):
         folder.mkdir(parents=True, exist_ok=True)

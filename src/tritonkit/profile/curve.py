@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -144,15 +145,42 @@ def read_curve(path: Path) -> ServiceCurve:
         lanes = tuple(_lane(lane) for lane in document.pop("lanes"))
         kind_of = tuple(int(kind) for kind in document.pop("kind_of"))
         curve = ServiceCurve(**document, kinds=kinds, kind_of=kind_of, lanes=lanes)
-        if not (kind_of and lanes and all(lane.plain and lane.alone for lane in lanes)):
-            raise ValueError("it has no measurements")
-        if not set(kind_of) <= set(range(len(kinds))):
-            raise ValueError("a payload is of no kind")
+        for wrong in _wrong(curve):
+            raise ValueError(wrong)
         return curve
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise InputError(
             f"{path} is no whole curve.json ({error}); measure it again with tritonkit plan"
         ) from error
+
+
+def _wrong(curve: ServiceCurve) -> Iterator[str]:
+    """What a file that was cut or changed by hand may say, and a measured curve does not."""
+    if not isinstance(curve.model, str) or not isinstance(curve.machine, Mapping):
+        yield "its model or machine is none"
+    if type(curve.max_rows) is not int or curve.max_rows < 1:
+        yield f"max_rows is {curve.max_rows}"
+    if not (curve.kind_of and curve.lanes):
+        yield "it has no measurements"
+    if not set(curve.kind_of) <= set(range(len(curve.kinds))):
+        yield "a payload is of no kind"
+    for lane in curve.lanes:
+        points = (*lane.plain, *lane.batched)
+        runs = [run for point in points for run in point.runs]
+        if not (lane.plain and lane.batched and lane.alone and all(p.runs for p in points)):
+            yield "a lane has no measurements"
+        if min(lane.threads, lane.instances) < 1:
+            yield "a lane has no threads or no instances"
+        if not all(1 <= run.rows <= curve.max_rows and run.count >= 1 for run in runs):
+            yield f"it has runs of other sizes than 1 to {curve.max_rows} rows"
+        times = [point.took_s for point in points] + [run.mean_s for run in runs]
+        if not all(math.isfinite(x) and x > 0 for x in (*times, *lane.alone)):
+            yield "it has times that are not above 0"
+        others = [x for p in points for x in (p.latency_s, p.queue_s, p.run_s)]
+        if not all(math.isfinite(x) and x >= 0 for x in others):
+            yield "it has times below 0"
+    if not all(math.isfinite(kind.cost) and kind.cost > 0 for kind in curve.kinds):
+        yield "a kind of request costs nothing"
 
 
 def _lane(lane: Mapping[str, Any]) -> Lane:

@@ -1,6 +1,7 @@
 """curve.json: what is refused."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -91,3 +92,35 @@ def test_means_are_of_runs():
     point = Point("closed", 9, 1.0, 0.01, 0.001, 0.004, runs)
     assert (point.executions, point.mean_rows) == (4, 3.0)
     assert point.mean_run_s == pytest.approx(0.002)
+
+
+LANE = json.loads(json.dumps({"lanes": [asdict(lane) for lane in CURVE.lanes]}))["lanes"][0]
+
+
+def lane_with(**changes):
+    """The lane with its first point changed."""
+    return {"lanes": [LANE | {"batched": [LANE["batched"][0] | changes]}]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_rows": 0},
+        {"max_rows": "a"},
+        {"machine": None},
+        {"model": 7},
+        {"kinds": [{"elements": 8, "cost": 0.0}]},
+        lane_with(took_s=0.0),
+        lane_with(latency_s=-1.0),
+        lane_with(queue_s=float("nan")),
+        lane_with(runs=[]),
+        lane_with(runs=[{"rows": 9, "count": 1, "mean_s": 0.1}]),
+        lane_with(runs=[{"rows": 1, "count": 1, "mean_s": 0.0}]),
+        {"lanes": [LANE | {"threads": 0}]},
+        {"lanes": [LANE | {"alone": [0.0]}]},
+    ],
+)
+def test_what_cannot_have_been_measured_is_refused(path, changes):
+    """Rather than answered with numbers made of it."""
+    with pytest.raises(InputError, match="no whole curve"):
+        read_curve(changed(path, **changes))
