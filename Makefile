@@ -36,8 +36,8 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -q -n 3 tests/unit tests/golden
-	$(BIN)/pytest -q tests/integration
+	$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m 'not alone'
+	$(BIN)/pytest -q -m alone
 
 clean:
 	rm -rf $(VENV) exports results model_repository/*/[0-9]* model_repository/*/payloads.npz

@@ -1,5 +1,7 @@
 """What several kinds of tests share."""
 
+import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -30,13 +32,23 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(scope="session")
 def packaged_examples(tmp_path_factory: pytest.TempPathFactory) -> PackagedExamples:
-    """All example models, exported and packaged by the real command, once (about 25 s)."""
-    folder = tmp_path_factory.mktemp("examples")
+    """All example models, exported and packaged by the real command, once (about 25 s).
+
+    Tests that run side by side share them, and wait here for the first that needs them.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "examples"
+    folder.mkdir(exist_ok=True)
     made = PackagedExamples(folder / "repository", folder / "exports")
     command = [sys.executable, "-m", "tritonkit.cli", "examples"]
     options = ["--repository", str(made.repository), "--exports", str(made.exports)]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    finished = folder / "finished"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            finished.touch()
     return made
 
 

@@ -22,6 +22,8 @@ from tritonkit.samples import Sample
 from tritonkit.server.embedded import EmbeddedTriton
 from tritonkit.stats.scrape import read_counters
 
+pytestmark = pytest.mark.alone  # it times every answer
+
 ALONE_S, ROW_S = 0.016, 0.001
 """A run of b rows takes ALONE_S + b ROW_S."""
 

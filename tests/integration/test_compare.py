@@ -105,7 +105,7 @@ def test_progress(compared):
     """Every step is told on standard error as it is done, with no traceback or warning."""
     assert "in process: " in compared.errors
     for arm in ARMS:
-        assert re.search(rf"^{arm}: best with \d thread\(s\) × \d", compared.errors, re.M)
+        assert re.search(rf"^{arm}: best with \d+ threads? × \d", compared.errors, re.M)
         assert re.search(rf"^{arm}: 1 users: \d+ req/s, p99 ", compared.errors, re.M)
     assert "Traceback" not in compared.errors and "Warning" not in compared.errors
 

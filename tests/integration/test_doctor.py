@@ -23,6 +23,8 @@ from tritonkit.repository.scheduling import QueuePolicy
 from tritonkit.server.embedded import EmbeddedTriton
 from tritonkit.stats.batching import Diagnosis, diagnose
 
+pytestmark = pytest.mark.alone  # what it finds depends on how requests meet
+
 # A loop that multiplies matrices, as often as the row of the batch that wants the most turns: a
 # batch costs no more than that row. COSTLY makes the square of what all rows want together.
 LOOP = """(int64[N,{size}] steps) => (float[N,{size}] turns)

@@ -11,16 +11,20 @@ import importlib.util
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.integration.known_server import DrawnServer
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("mlperf_loadgen") is None,
-    reason="mlperf_loadgen is not installed (pip install mlcommons-loadgen)",
-)
+pytestmark = [
+    pytest.mark.alone,  # it compares what two generators measure
+    pytest.mark.skipif(
+        importlib.util.find_spec("mlperf_loadgen") is None,
+        reason="mlperf_loadgen is not installed (pip install mlcommons-loadgen)",
+    ),
+]
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "loadgen.py"
 RATE_RPS, DURATION_S, AT_ONCE = 200, 7.0, 400
@@ -55,7 +59,10 @@ def both(request, tmp_path_factory):
     """How the server was, what we saw of it, and what LoadGen saw of another like it."""
     folder = tmp_path_factory.mktemp("loadgen")
     how = request.param
-    return how, seen("ours", folder, 1, **how), seen("loadgen", folder, 2, **how)
+    with ThreadPoolExecutor() as pool:  # at once: both mostly wait, 200 ms for each answer
+        ours = pool.submit(seen, "ours", folder, 1, **how)
+        loadgen = pool.submit(seen, "loadgen", folder, 2, **how)
+        return how, ours.result(), loadgen.result()
 
 
 def test_both_send_the_rate(both):

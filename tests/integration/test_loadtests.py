@@ -250,13 +250,58 @@ def test_interrupted_processes_lose_nothing(server, tmp_path, wait_for):
     assert len(read_samples(path)) == requests_served(host) - before
 
 
+CTRL_C = """
+import itertools, signal
+from tritonkit.load.distributed import Parts
+from tritonkit.load.locustfile import ArmUser
+
+class Interrupted(ArmUser):
+    dynamic_batching = True
+
+turns = itertools.count()
+def press(of, name):
+    act = getattr(of, name)
+    def then_act(*arguments, **named):
+        if next(turns) == {after}:
+            signal.raise_signal(signal.SIGINT)
+        return act(*arguments, **named)
+    setattr(of, name, then_act)
+
+if {processes}:
+    press(Parts, "_on_samples")
+else:
+    from tritonkit.client.transports.http import HttpTransport
+    press(HttpTransport, "send")
+"""
+
+
+@pytest.mark.parametrize(("processes", "after"), [(0, 50), (2, 1)])
+def test_interrupted_at_work(server, tmp_path, processes, after):
+    """Ctrl-C while a request is being sent, or samples are being taken in, cuts neither off."""
+    path, file = tmp_path / "samples.csv.gz", tmp_path / "interrupted.py"
+    file.write_text(CTRL_C.format(processes=processes, after=after))
+    host = server("triton_batched")
+    before = requests_served(host)
+    options = ["--headless", "-u", "4", "--samples", str(path)]
+    if processes:
+        options += ["--processes", str(processes)]
+    arguments = command("triton_batched", f"http://{host}", *options)
+    arguments[arguments.index("-f") + 1] = str(file)
+    done = subprocess.run(
+        arguments, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(read_samples(path)) == requests_served(host) - before > 0
+
+
 def test_worker_that_is_killed(server, tmp_path, wait_for, free_port):
     """A worker that dies is named, with what had come from it; the rest is written."""
     path, errors = tmp_path / "samples.csv.gz", tmp_path / "errors"
     host = server("triton_batched")
     before = requests_served(host)
     port = ("--master-bind-port", free_port, "--master-bind-host", "127.0.0.1")
-    options = ("--headless", "-u", 4, "-t", "8s", "--samples", path, "--rate-rps", 50)
+    options = ("--headless", "-u", 4, "-t", "5s", "--samples", path, "--rate-rps", 50)
     with errors.open("w") as sink:
 
         def start(*more):
@@ -266,7 +311,7 @@ def test_worker_that_is_killed(server, tmp_path, wait_for, free_port):
         master = start(*options, "--master", "--expect-workers", 2, *port)
         workers = [start("--worker", "--master-port", free_port) for _ in range(2)]
         try:
-            wait_for(lambda: requests_served(host) > before + 150)
+            wait_for(lambda: requests_served(host) > before + 100)
             workers[0].kill()
             assert master.wait(60) == 1
         finally:

@@ -23,6 +23,8 @@ from tritonkit.stats.capacity import Trial
 from tritonkit.stats.latency import summarise
 from tritonkit.stats.ratio import ratio
 
+pytestmark = pytest.mark.alone  # percentiles within 2 %
+
 LEVEL = """
 import json, sys
 from tritonkit.load.runner import Level, run_level

@@ -156,6 +156,8 @@ def _plan(
         config.max_batch_size, config.dynamic_batching, config.instances, config.intra_op_threads
     )
     notches = neighbours(winner.settings, contest.lanes, contest.max_rows, what.slo_p99_ms)
+    if present != winner.settings and _is_known(present, contest):
+        notches.insert(0, ("as it is now", present))
     return Plan(
         kit_version=version("tritonkit"),
         model=what.model,
@@ -171,9 +173,6 @@ def _plan(
         predicted=winner.predicted,
         measured=winner.measured,
         present=present,
-        present_predicted=contest.predicted(present, at_rps)
-        if (present.threads, present.instances) in contest.lanes
-        else None,
         diff=_diff(config, with_settings(config, winner.settings)),
         tried=tried,
         sensitivity=tuple(
@@ -189,6 +188,16 @@ def _plan(
         live_runs=contest.live.runs + len(session.levels),
         wall_s=clock.total_s,
         stages_s=clock.stages_s,
+    )
+
+
+def _is_known(settings: Settings, contest: Contest) -> bool:
+    """Whether the curve and the simulation can tell of settings that somebody else chose."""
+    batching = settings.dynamic_batching
+    return (
+        (settings.threads, settings.instances) in contest.lanes
+        and settings.max_batch_size <= contest.curve.max_rows
+        and (batching is None or batching.priorities is None)
     )
 
 

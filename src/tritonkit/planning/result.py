@@ -43,7 +43,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Notch:
-    """What one change to the winner would do, predicted. change: in words."""
+    """What one change to the winner, or the present settings, would do, predicted. change: in words."""
 
     change: str
     settings: Settings
@@ -72,8 +72,7 @@ class Plan:
 
     winner: the best settings of Triton. conclusion: what to run, by the rule of a verdict: the
     simplest of a session, Triton without and with batching that does the job; because: in a
-    sentence. present: the settings that the model has now; present_predicted: what they do, None
-    for threads and instances that were not measured. diff: from its config.pbtxt to the
+    sentence. present: the settings that the model has now. diff: from its config.pbtxt to the
     planned one, unified; "" if they are equal. p99_at_rps: the rate at which p99s are compared.
     """
 
@@ -91,7 +90,6 @@ class Plan:
     predicted: Outcome
     measured: Outcome
     present: Settings
-    present_predicted: Outcome | None
     diff: str
     tried: tuple[Tried, ...]
     sensitivity: tuple[Notch, ...]
