@@ -43,7 +43,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Notch:
-    """What one change to the winner, or the present settings, would do, predicted. change: in words."""
+    """What one change to the winner, or the present config, would do. change: in words."""
 
     change: str
     settings: Settings
