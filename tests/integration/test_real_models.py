@@ -20,6 +20,8 @@ from tritonkit.check.check import Question, check_model
 from tritonkit.verification import Verdict
 
 PACKAGES = ("rapidocr-onnxruntime==1.4.4", "silero-vad==6.2.3", "atspm-detector==1.1.0")
+pytestmark = pytest.mark.alone  # what a check tries it tries within a time
+
 QUICK = Question(max_batch_size=8, budget_s=2.0)
 
 
