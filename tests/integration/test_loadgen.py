@@ -11,7 +11,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +58,7 @@ def both(request, tmp_path_factory):
     """How the server was, what we saw of it, and what LoadGen saw of another like it."""
     folder = tmp_path_factory.mktemp("loadgen")
     how = request.param
-    with ThreadPoolExecutor() as pool:  # at once: both mostly wait, 200 ms for each answer
-        ours = pool.submit(seen, "ours", folder, 1, **how)
-        loadgen = pool.submit(seen, "loadgen", folder, 2, **how)
-        return how, ours.result(), loadgen.result()
+    return how, seen("ours", folder, 1, **how), seen("loadgen", folder, 2, **how)
 
 
 def test_both_send_the_rate(both):
