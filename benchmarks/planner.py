@@ -34,7 +34,7 @@ from tritonkit.bench.subject import Subject, prepare
 from tritonkit.load.arrivals import POISSON
 from tritonkit.plan.simulate import Settings
 from tritonkit.planning.live import Loading
-from tritonkit.planning.planner import Question, plan
+from tritonkit.planning.planner import Question, most_rows, plan
 from tritonkit.planning.profiling import lanes
 from tritonkit.planning.result import Plan
 from tritonkit.planning.variants import variants, with_settings
@@ -46,7 +46,7 @@ from tritonkit.stats.ratio import Ratio, ratio
 REPOSITORY = Path("model_repository")
 DEFAULTS = {"ranker": 50.0, "text_embedder": 100.0, "file_type": 100.0}
 
-SWEEP_SIZES = (4, 8, 16, 32, 64, 128)
+SWEEP_SIZES = (4, 8, 16, 32, 48, 64, 128)
 SWEEP_DELAYS_US = (0, 1_000, 3_000, 8_000)
 SWEEP_LEVELS = 6
 """Levels on each of the sweep's settings: as many as give a capacity to about 10 %."""
@@ -168,12 +168,14 @@ def sweep(model: str, slo_ms: float, out: Path) -> Iterator[Row]:
     found = planned(model, slo_ms, out / model)
     subject = prepare(REPOSITORY, model)
     loading = Loading(slo_ms, POISSON, 100, made(out / "sweep"))
+    most = most_rows(subject.config, subject.file, None)  # as many as a plan may choose
     best: tuple[float, Settings] | None = None
     began_s = time.perf_counter()
     settings = [
         Settings(rows, DynamicBatching(delay_us), instances, threads)
         for threads, instances in lanes(len(subject.cpus.server))
         for rows in SWEEP_SIZES
+        if rows <= most
         for delay_us in SWEEP_DELAYS_US
     ]
     for some in groups(settings, len(SWEEP_DELAYS_US)):
