@@ -32,7 +32,7 @@ from bars import misses
 from tritonkit.bench.arms import arm_config, candidates, running
 from tritonkit.bench.subject import Subject, prepare
 from tritonkit.load.arrivals import POISSON
-from tritonkit.plan.simulate import Settings
+from tritonkit.plan.settings import Settings
 from tritonkit.planning.live import Loading
 from tritonkit.planning.planner import Question, most_rows, plan
 from tritonkit.planning.profiling import lanes
@@ -95,17 +95,7 @@ class Arms:
 
     def level(self, name: str, rate_rps: float, number: int):
         """One level at a rate."""
-        target = self._targets[name]
-        measured = self._loading.level(
-            target.address,
-            target.client,
-            target.model,
-            target.requests,
-            rate_rps,
-            "search",
-            number,
-        )
-        return measured.record
+        return self._loading.level(self._targets[name], rate_rps, "search", number).record
 
     def capacity(self, name: str) -> Capacity:
         """As measured so far."""

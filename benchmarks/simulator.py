@@ -14,7 +14,8 @@ import time
 
 import numpy as np
 
-from tritonkit.plan.simulate import Service, Settings, simulate
+from tritonkit.plan.settings import Settings
+from tritonkit.plan.simulate import Service, simulate
 from tritonkit.repository.scheduling import DynamicBatching
 
 WANTED_RPS = 500_000

@@ -16,7 +16,8 @@ import pytest
 
 from tritonkit import Client
 from tritonkit.plan.batcher import ANSWERED
-from tritonkit.plan.simulate import Service, Settings, simulate
+from tritonkit.plan.settings import Settings
+from tritonkit.plan.simulate import Service, simulate
 from tritonkit.repository.scheduling import DynamicBatching, QueuePolicy
 from tritonkit.samples import Sample
 from tritonkit.server.embedded import EmbeddedTriton

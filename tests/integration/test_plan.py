@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tritonkit.client.client import Client
-from tritonkit.plan.simulate import Settings
+from tritonkit.plan.settings import Settings
 from tritonkit.planning.result import settings_json
 from tritonkit.planning.variants import with_settings
 from tritonkit.repository.apply import apply_config

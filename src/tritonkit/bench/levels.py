@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tritonkit.load.level import LevelRecord, Purpose
-from tritonkit.stats.capacity import Capacity, Trial, estimate, next_rate
+from tritonkit.stats.capacity import Capacity, Trial, estimate, for_people, next_rate
 
 USERS = (1, 16, 64)
 """Closed-loop levels, which show the curve up to where the server is full."""
@@ -57,7 +57,7 @@ def next_search(levels: Sequence[LevelRecord], rate_rps: float | None) -> Wanted
         late += 1
     most_rps = BACK_OFF * search[-1].offered if late >= 2 else math.inf
     rate = next_rate(trials(levels), guess_rps(levels), most_rps)
-    return Wanted("open", _round(rate), "search")
+    return Wanted("open", for_people(rate), "search")
 
 
 def overload(levels: Sequence[LevelRecord]) -> Wanted | None:
@@ -65,7 +65,7 @@ def overload(levels: Sequence[LevelRecord]) -> Wanted | None:
     found = capacity(levels)
     if found is None or not found.rps:
         return None
-    return Wanted("open", _round(OVERLOAD * found.rps), "overload")
+    return Wanted("open", for_people(OVERLOAD * found.rps), "overload")
 
 
 def guess_rps(levels: Sequence[LevelRecord]) -> float:
@@ -107,8 +107,3 @@ def connections(rate_rps: float, slo_p99_ms: float) -> int:
     """
     in_flight = math.ceil(2 * rate_rps * slo_p99_ms / 1000)
     return min(MOST_CONNECTIONS, max(LEAST_CONNECTIONS, in_flight))
-
-
-def _round(rate: float) -> float:
-    """Three significant digits, for people."""
-    return float(f"{rate:.3g}")

@@ -19,6 +19,7 @@ from tritonkit.load.level import measure_level
 from tritonkit.load.runner import Level
 from tritonkit.samples import Sample, write_samples
 from tritonkit.server.interface import Server
+from tritonkit.stats.capacity import for_people
 
 SHARE = 0.7
 """How much of its capacity an arm is loaded with, where no rate was asked for."""
@@ -45,7 +46,7 @@ def soak(
     if choice == "none" or not what.soak_minutes:
         return None
     found = capacity(progress.levels(choice))
-    rate = what.rate_rps or float(f"{SHARE * (found.rps if found else 0):.3g}")
+    rate = what.rate_rps or for_people(SHARE * (found.rps if found else 0))
     of = SoakOf(choice, rate, what.soak_minutes)
     if not any(end.of == of for end in progress.soak_ends):
         _load(of, what, subject, progress, out, tell)

@@ -10,7 +10,7 @@ from tritonkit.bench.arms import arm_config, candidates, running
 from tritonkit.bench.result import ArmName, TuningRun
 from tritonkit.bench.subject import Comparison, Subject
 from tritonkit.load.runner import Level, run_level
-from tritonkit.plan.simulate import lane_words
+from tritonkit.plan.settings import lane_words
 from tritonkit.stats.latency import LevelStats, summarise
 
 USERS = 64

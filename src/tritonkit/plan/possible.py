@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tritonkit.errors import InputError
 from tritonkit.plan.predict import LEAST_RPS, predict
 from tritonkit.plan.search import Lanes, Option, lane
-from tritonkit.plan.simulate import Settings
+from tritonkit.plan.settings import Settings
 from tritonkit.plan.stream import Stream
 
 BEYOND = 1.25

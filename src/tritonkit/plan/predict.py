@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tritonkit.plan.batcher import ANSWERED
-from tritonkit.plan.simulate import Service, Settings, Simulated, simulate
+from tritonkit.plan.settings import Settings
+from tritonkit.plan.simulate import Service, Simulated, simulate
 from tritonkit.plan.stream import Stream
 from tritonkit.stats.latency import percentile
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from tritonkit.plan.predict import predict
 from tritonkit.plan.search import Lanes
-from tritonkit.plan.simulate import Service, Settings
+from tritonkit.plan.settings import Settings
+from tritonkit.plan.simulate import Service
 from tritonkit.plan.stream import Stream
 
 PACES = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5)

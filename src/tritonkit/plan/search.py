@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tritonkit.plan.predict import capacity_rps, predict
-from tritonkit.plan.simulate import Service, Settings, lane_words
+from tritonkit.plan.settings import Settings, lane_words
+from tritonkit.plan.simulate import Service
 from tritonkit.plan.stream import Stream
 from tritonkit.repository.scheduling import DynamicBatching
 

@@ -10,39 +10,12 @@ from numpy.typing import NDArray
 
 from tritonkit.errors import InputError
 from tritonkit.plan.batcher import ANSWERED, QUEUE_FULL, TIMED_OUT, run_batcher
+from tritonkit.plan.settings import Settings
 from tritonkit.repository.scheduling import DynamicBatching, TimeoutAction
 from tritonkit.samples import Sample
 
 _ERRORS = {QUEUE_FULL: "unavailable", TIMED_OUT: "unavailable"}
 """What the client calls Triton's refusals: it answers 503 to both."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What of a model's config decides over its batches.
-
-    dynamic_batching: None runs each request alone. threads: of each instance.
-    """
-
-    max_batch_size: int
-    dynamic_batching: DynamicBatching | None
-    instances: int = 1
-    threads: int = 1
-
-    def __str__(self) -> str:
-        """`batch 64, delay 1 ms, 1 thread × 2 instances`."""
-        lane = lane_words(self.threads, self.instances)
-        if self.dynamic_batching is None:
-            return f"no batching, {lane}"
-        delay_us = self.dynamic_batching.max_queue_delay_us
-        delay = f", delay {delay_us / 1e3:g} ms" if delay_us else ""
-        return f"batch {self.max_batch_size}{delay}, {lane}"
-
-
-def lane_words(threads: int, instances: int) -> str:
-    """`1 thread × 2 instances`."""
-    many = ((threads, "thread"), (instances, "instance"))
-    return " × ".join(f"{n} {what}" if n == 1 else f"{n} {what}s" for n, what in many)
 
 
 @dataclass(frozen=True)

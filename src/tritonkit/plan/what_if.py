@@ -20,7 +20,7 @@ from tritonkit.plan.search import (
     neighbours,
     sizes,
 )
-from tritonkit.plan.simulate import Settings
+from tritonkit.plan.settings import Settings
 from tritonkit.plan.stream import Stream
 from tritonkit.repository.scheduling import DynamicBatching
 

@@ -23,13 +23,14 @@ from tritonkit.plan.search import (
     lane,
     spread,
 )
-from tritonkit.plan.simulate import Settings
+from tritonkit.plan.settings import Settings
 from tritonkit.plan.stream import Stream
 from tritonkit.planning.live import Live
 from tritonkit.planning.result import Outcome
 from tritonkit.planning.variants import variants
 from tritonkit.profile.curve import ServiceCurve
 from tritonkit.profile.sweep import Target
+from tritonkit.stats.capacity import for_people
 
 OF_CAPACITY = 0.7
 """Without a rate, p99s are compared at this share of a winner's predicted capacity."""
@@ -194,7 +195,7 @@ class Contest:
 
     def _p99_rps(self, capacity_rps: float) -> float:
         """The rate at which p99s are looked at, in three significant digits."""
-        return self.rate_rps or float(f"{OF_CAPACITY * capacity_rps:.3g}")
+        return self.rate_rps or for_people(OF_CAPACITY * capacity_rps)
 
     def _measured_rps(self, settings: Settings) -> float:
         return self.measured(settings, 0.0).capacity_rps or 0.0

@@ -11,16 +11,14 @@ from statistics import median
 
 from tritonkit.bench.demand import holds_rate
 from tritonkit.bench.levels import connections
-from tritonkit.client.client import Client
-from tritonkit.client.transport import InferRequest
 from tritonkit.load.arrivals import Arrival, Arrivals, Trace
 from tritonkit.load.level import LevelRecord, Measured, Purpose, measure_level
 from tritonkit.plan.recalibrate import Seen
-from tritonkit.plan.simulate import Settings
+from tritonkit.plan.settings import Settings
 from tritonkit.profile.curve import Point
 from tritonkit.profile.sweep import Target, point
 from tritonkit.samples import write_samples
-from tritonkit.stats.capacity import Capacity, Trial, estimate
+from tritonkit.stats.capacity import Capacity, Trial, estimate, for_people
 from tritonkit.stats.confidence import requests_needed
 
 FIRST_STEP, LEAST_STEP = 0.25, 0.05
@@ -43,10 +41,7 @@ class Loading:
 
     def level(
         self,
-        address: str,
-        client: Client,
-        model: str,
-        requests: Sequence[InferRequest],
+        target: Target,
         rate_rps: float,
         purpose: Purpose,
         number: int,
@@ -57,17 +52,17 @@ class Loading:
         length_s = min(4 * LEVEL_S, max(LEVEL_S, requests_needed(99) / rate_rps))
         arrivals = at_rate(self.arrivals, rate_rps, length_s)
         measured = measure_level(
-            address,
-            client,
-            model,
-            requests,
+            target.address,
+            target.client,
+            target.model,
+            target.requests,
             Level("open", rate_rps, length_s, self.seed + number, arrivals),
             slo_p99_ms=self.slo_p99_ms,
             purpose=purpose,
             round=number,
             connections=connections(rate_rps, self.slo_p99_ms),
         )
-        name = f"samples/{number:03d}-{model}-{purpose}-{rate_rps:g}.csv.gz"
+        name = f"samples/{number:03d}-{target.model}-{purpose}-{rate_rps:g}.csv.gz"
         write_samples(self.out / name, measured.samples)
         return replace(measured, record=replace(measured.record, samples=name))
 
@@ -90,15 +85,7 @@ class Live:
     def level(self, target: Target, settings: Settings, rate_rps: float, purpose: Purpose) -> None:
         """One level at a rate."""
         self.runs += 1
-        measured = self._loading.level(
-            target.address,
-            target.client,
-            target.model,
-            target.requests,
-            rate_rps,
-            purpose,
-            self.runs,
-        )
+        measured = self._loading.level(target, rate_rps, purpose, self.runs)
         record = measured.record
         self.levels[settings].append(record)
         if measured.counters.executions and record.p99_ms is not None:
@@ -158,15 +145,11 @@ def next_near(trials: Sequence[Trial], guess_rps: float) -> float:
     throughput, would go much further.
     """
     if not trials:
-        return _for_people(guess_rps)
+        return for_people(guess_rps)
     turns = sum(one.held != other.held for one, other in pairwise(trials))
     step = 1 + max(LEAST_STEP, FIRST_STEP / (1 + turns))
     last = trials[-1]
-    return _for_people(last.rate_rps * step if last.held else last.rate_rps / step)
-
-
-def _for_people(rate_rps: float) -> float:
-    return float(f"{rate_rps:.3g}")
+    return for_people(last.rate_rps * step if last.held else last.rate_rps / step)
 
 
 def at_rate(arrivals: Arrivals, rate_rps: float, duration_s: float) -> Arrivals:

@@ -19,7 +19,7 @@ from tritonkit.load.arrivals import POISSON, Arrivals, require_payloads
 from tritonkit.plan.fit import stream_of
 from tritonkit.plan.possible import require_budget, require_rate
 from tritonkit.plan.search import by_capacity, neighbours
-from tritonkit.plan.simulate import Settings
+from tritonkit.plan.settings import Settings
 from tritonkit.planning.conclude import conclude
 from tritonkit.planning.contest import Contest, Winner
 from tritonkit.planning.live import Live, Loading

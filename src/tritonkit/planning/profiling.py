@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tritonkit.bench.machine import describe_machine
 from tritonkit.bench.subject import Subject
-from tritonkit.plan.simulate import Settings, lane_words
+from tritonkit.plan.settings import Settings, lane_words
 from tritonkit.planning.variants import variants
 from tritonkit.profile.curve import Lane, ServiceCurve
 from tritonkit.profile.sweep import kinds, measure_lane

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from tritonkit.load.level import LevelRecord
-from tritonkit.plan.simulate import Settings
+from tritonkit.plan.settings import Settings
 
 SCHEMA = 1
 

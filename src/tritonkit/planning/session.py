@@ -9,9 +9,9 @@ from pathlib import Path
 from tritonkit.bench.arms import arm_config, candidates, running
 from tritonkit.bench.demand import holds_rate
 from tritonkit.bench.subject import Subject
-from tritonkit.client.client import Client
 from tritonkit.planning.live import Loading
 from tritonkit.planning.result import Session
+from tritonkit.profile.sweep import Target
 
 USERS = 16
 CLOSED_S = 0.7
@@ -34,7 +34,7 @@ def ask_session(
     from tritonkit.load.runner import Level, run_level  # patches the process for gevent
 
     with ExitStack() as stack:
-        clients: dict[tuple[int, int], tuple[str, Client]] = {}
+        targets: dict[tuple[int, int], Target] = {}
         reached: dict[tuple[int, int], float] = {}
         for threads, instances in candidates("ort_baseline", len(subject.cpus.server)):
             config = arm_config("ort_baseline", subject.config, threads, instances)
@@ -42,20 +42,19 @@ def ask_session(
             server, client = stack.enter_context(
                 running("ort_baseline", repository, config, log, subject.cpus.server)
             )
-            address = f"http://{server.endpoints.http}"
-            clients[threads, instances] = address, client
-            run = run_level(address, subject.requests, Level("closed", USERS, CLOSED_S))
+            target = Target(
+                f"http://{server.endpoints.http}", client, subject.config.name, subject.requests
+            )
+            targets[threads, instances] = target
+            run = run_level(target.address, target.requests, Level("closed", USERS, CLOSED_S))
             ends_s = [s.done_ns / 1e9 for s in run.samples if not s.error]
             reached[threads, instances] = len(ends_s) / max([CLOSED_S, *ends_s])
         best = max(reached, key=lambda pair: reached[pair])
         if reached[best] < rate_rps:
             tell(f"one session answers {reached[best]:.0f} req/s at most")
             return Session(*best, reached[best], rate_rps, False, ())
-        address, client = clients[best]
         levels = tuple(
-            loading.level(
-                address, client, subject.config.name, subject.requests, rate_rps, "rate", number
-            ).record
+            loading.level(targets[best], rate_rps, "rate", number).record
             for number in range(1, LEVELS + 1)
         )
     holds = bool(holds_rate(levels, rate_rps))

@@ -10,7 +10,7 @@ from pathlib import Path
 from tritonkit.bench.subject import Subject
 from tritonkit.client.client import Client
 from tritonkit.client.retry import NO_RETRIES
-from tritonkit.plan.simulate import Settings
+from tritonkit.plan.settings import Settings
 from tritonkit.profile.sweep import Target
 from tritonkit.repository.config import ModelConfig
 from tritonkit.repository.layout import write_variant

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from tritonkit.report import legend, prose
 from tritonkit.report.charts import batches, capacity, latency, soak
 from tritonkit.report.charts.figure import arm_style
 from tritonkit.report.decisions import OverloadView
+from tritonkit.report.page import template
 from tritonkit.report.times import PARTS
 from tritonkit.report.view import ArmView, ReportView, build_view
 
@@ -28,16 +27,9 @@ class Panel:
 
 def render_html(result: Mapping[str, Any]) -> str:
     """The page for one `result.json`, self-contained."""
-    environment = Environment(
-        loader=PackageLoader("tritonkit.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     view = build_view(result)
     # The charts alone go in unescaped (`| safe`): matplotlib escapes the text that it writes.
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         view=view,
         prose=prose,
         parts=PARTS,

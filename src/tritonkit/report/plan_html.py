@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from tritonkit.report import legend
 from tritonkit.report.charts import plan as charts
 from tritonkit.report.charts.figure import MUTED, SHAPES, arm_style
 from tritonkit.report.levels import LevelView
+from tritonkit.report.page import template
 from tritonkit.report.plan_prose import METHOD
 from tritonkit.report.plan_view import PlanView, build_plan_view
 from tritonkit.report.prose import ARM_LABELS, BASELINE
@@ -20,17 +19,10 @@ _SESSION = "session"
 
 def render_plan_html(document: Mapping[str, Any]) -> str:
     """The page for one `plan.json`, self-contained."""
-    environment = Environment(
-        loader=PackageLoader("tritonkit.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     view = build_plan_view(document)
     axis_rps = charts.capacity_axis_rps(view.tried)
     # The charts alone go in unescaped (`| safe`): matplotlib escapes the text that it writes.
-    return environment.get_template("plan.html.j2").render(
+    return template("plan.html.j2").render(
         view=view,
         method=METHOD,
         keys=_keys(view),

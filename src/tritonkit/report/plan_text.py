@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from tritonkit.report.formats import DASH, NBSP
 from tritonkit.report.plan_view import PlanView, build_plan_view
 from tritonkit.report.prose import BASELINE
+from tritonkit.report.tables import table_of
 
 
 def render_plan_text(document: Mapping[str, Any]) -> RenderableType:
@@ -37,19 +36,8 @@ def _settings_title(view: PlanView) -> str:
     return "Settings"
 
 
-def _table(*columns: str, width: int = 26) -> Table:
-    """width: of the first column, whose words may fold; numbers never do."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for place, name in enumerate(columns):
-        if place == 0:
-            table.add_column(name, overflow="fold", max_width=width)
-        else:
-            table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
 def _settings(view: PlanView) -> RenderableType:
-    table = _table("setting", "now", "planned")
+    table = table_of("setting", "now", "planned", width=26)
     for row in view.setting_rows:
         style = "" if row.present == row.planned else "bold"
         table.add_row(row.name, row.present, row.planned, style=style)
@@ -57,7 +45,7 @@ def _settings(view: PlanView) -> RenderableType:
 
 
 def _errors(view: PlanView) -> RenderableType:
-    table = _table("", "predicted", "measured", f"95{NBSP}%", "error", width=30)
+    table = table_of("", "predicted", "measured", f"95{NBSP}%", "error", width=30)
     spans = (view.errors[0].span or DASH, "")
     for row, span in zip(view.errors, spans, strict=True):
         name = Text(f"{row.name}, {row.unit}")
@@ -66,7 +54,8 @@ def _errors(view: PlanView) -> RenderableType:
 
 
 def _tried(view: PlanView) -> RenderableType:
-    table = _table("settings", "thr×inst", "curve", "recalib.", "live", f"95{NBSP}%", "error")
+    columns = ("settings", "thr×inst", "curve", "recalib.", "live", f"95{NBSP}%", "error")
+    table = table_of(*columns, width=26)
     for each in view.tried:
         table.add_row(
             Text(each.batching + (" *" if each.is_winner else "")),

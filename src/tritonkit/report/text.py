@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from tritonkit.report import prose
 from tritonkit.report.formats import DASH, NBSP
+from tritonkit.report.tables import table_of
 from tritonkit.report.view import ReportView, build_view
 
 
@@ -50,19 +50,8 @@ def _arms_title(view: ReportView) -> str:
     return f"Capacity, requests/s: p99 within {view.budget}, no errors{chosen}"
 
 
-def _table(*columns: str, left: int = 1) -> Table:
-    """left: how many of the first columns are words, which may fold; numbers never do."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for place, name in enumerate(columns):
-        if place < left:
-            table.add_column(name, overflow="fold", max_width=18)
-        else:
-            table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
 def _arms(view: ReportView) -> RenderableType:
-    table = _table("arm", "capacity", f"95{NBSP}%", "ceiling", "p99 ms", "batch", "thr×inst")
+    table = table_of("arm", "capacity", f"95{NBSP}%", "ceiling", "p99 ms", "batch", "thr×inst")
     for arm in view.arms:
         table.add_row(
             Text(arm.short + (" *" if arm.chosen else "")),
@@ -78,7 +67,7 @@ def _arms(view: ReportView) -> RenderableType:
 
 
 def _ratios(view: ReportView) -> RenderableType:
-    table = _table("arm", "than", "ratio", f"95{NBSP}%", "finding", left=2)
+    table = table_of("arm", "than", "ratio", f"95{NBSP}%", "finding", left=2)
     for ratio in view.ratios:
         names = (Text(prose.arm_short(key)) for key in (ratio.arm, ratio.than))
         table.add_row(*names, ratio.ratio, ratio.span or DASH, ratio.says)
@@ -87,7 +76,7 @@ def _ratios(view: ReportView) -> RenderableType:
 
 def _demands(view: ReportView) -> RenderableType:
     cost = ("cost per million",) if view.cost_per_hour else ()
-    table = _table("arm", "held it", "headroom", "replicas", *cost)
+    table = table_of("arm", "held it", "headroom", "replicas", *cost)
     for demand in view.demands:
         name = Text(prose.arm_short(demand.arm))
         numbers = (demand.holds, demand.headroom, demand.replicas, demand.cost)
@@ -96,7 +85,7 @@ def _demands(view: ReportView) -> RenderableType:
 
 
 def _overloads(view: ReportView) -> RenderableType:
-    table = _table("arm", "offered", "answered", "p99", "errors")
+    table = table_of("arm", "offered", "answered", "p99", "errors")
     table.columns[-1].no_wrap = False
     for over in view.overloads:
         level = over.level

@@ -104,7 +104,7 @@ def next_rate(trials: Sequence[Trial], guess_rps: float, most_rps: float = math.
     most_rps: nothing above it is asked, as the generator cannot send more.
     """
     if not trials:
-        return _for_people(min(_tame(guess_rps), most_rps))
+        return for_people(min(_tame(guess_rps), most_rps))
     belief = believe(trials, guess_rps)
     weights = belief.weights / belief.weights.sum()
     mean = float(weights.sum(axis=1) @ belief.centres)
@@ -114,7 +114,7 @@ def next_rate(trials: Sequence[Trial], guess_rps: float, most_rps: float = math.
     rate = math.exp(mean + ASIDE * aside * _side(trials, mean, aside))
     tried = [t.rate_rps for t in trials]
     rate = min(max(rate, min(tried) / STEP), max(tried) * STEP)
-    return _for_people(min(max(rate, _floor(guess_rps)), most_rps))
+    return for_people(min(max(rate, _floor(guess_rps)), most_rps))
 
 
 def _side(trials: Sequence[Trial], mean: float, near: float) -> int:
@@ -211,5 +211,6 @@ def _floor(guess_rps: float) -> float:
     return max(guess_rps / REACH, min(FEWEST_RPS, guess_rps / STEP))
 
 
-def _for_people(rate_rps: float) -> float:
+def for_people(rate_rps: float) -> float:
+    """Three significant digits, in which a rate is easier to read and to say."""
     return float(f"{rate_rps:.3g}")

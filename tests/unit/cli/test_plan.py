@@ -12,7 +12,7 @@ from tritonkit.cli.plan import _apply, _arrivals, _require_curve
 from tritonkit.cli.plan_out import filling
 from tritonkit.errors import CheckFailedError, InputError
 from tritonkit.load.arrivals import POISSON
-from tritonkit.plan.simulate import Settings as Planned
+from tritonkit.plan.settings import Settings as Planned
 from tritonkit.profile.curve import Kind, Lane, Point, Runs, ServiceCurve
 from tritonkit.repository.config import DynamicBatching
 from tritonkit.repository.layout import read_config, versions

@@ -13,7 +13,8 @@ from tests.unit.plan.payloads import run_payloads
 
 from tritonkit.errors import InputError
 from tritonkit.plan.batcher import ANSWERED, QUEUE_FULL, TIMED_OUT
-from tritonkit.plan.simulate import Service, Settings, simulate
+from tritonkit.plan.settings import Settings
+from tritonkit.plan.simulate import Service, simulate
 from tritonkit.repository.scheduling import (
     DynamicBatching,
     Priorities,

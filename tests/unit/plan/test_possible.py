@@ -5,7 +5,8 @@ import pytest
 from tritonkit.errors import InputError
 from tritonkit.plan.possible import require_budget, require_rate
 from tritonkit.plan.search import Option, grid
-from tritonkit.plan.simulate import Service, Settings
+from tritonkit.plan.settings import Settings
+from tritonkit.plan.simulate import Service
 from tritonkit.plan.stream import Poisson
 
 SERVICE = Service(run_s=(0.010, 0.012, 0.014, 0.016), before_s=0.001, after_s=0.001)

@@ -5,7 +5,8 @@ import pytest
 
 from tritonkit.plan.predict import predict
 from tritonkit.plan.recalibrate import Correction, Seen, corrections
-from tritonkit.plan.simulate import Service, Settings
+from tritonkit.plan.settings import Settings
+from tritonkit.plan.simulate import Service
 from tritonkit.plan.stream import Poisson
 from tritonkit.repository.scheduling import DynamicBatching
 

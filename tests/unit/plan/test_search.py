@@ -9,7 +9,8 @@ import pytest
 
 from tritonkit.plan.predict import capacity_rps, predict, throughput_rps
 from tritonkit.plan.search import by_capacity, by_latency, grid, sizes
-from tritonkit.plan.simulate import Service, Settings
+from tritonkit.plan.settings import Settings
+from tritonkit.plan.simulate import Service
 from tritonkit.plan.stream import Kind, Poisson
 from tritonkit.repository.scheduling import DynamicBatching, QueuePolicy
 

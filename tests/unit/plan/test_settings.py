@@ -2,7 +2,7 @@
 
 import pytest
 
-from tritonkit.plan.simulate import Settings
+from tritonkit.plan.settings import Settings
 from tritonkit.repository.scheduling import DynamicBatching
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tritonkit.errors import CheckFailedError, InputError
-from tritonkit.plan.simulate import Settings
+from tritonkit.plan.settings import Settings
 from tritonkit.planning.planner import most_rows
 from tritonkit.planning.result import settings_json
 from tritonkit.repository.config import ConfigTensor, DynamicBatching, ModelConfig

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tritonkit.plan.simulate import Settings
+from tritonkit.plan.settings import Settings
 from tritonkit.planning.variants import with_settings
 from tritonkit.repository.config import ConfigTensor, DynamicBatching, ModelConfig
 from tritonkit.repository.scheduling import QueuePolicy
