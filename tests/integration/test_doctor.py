@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -272,6 +273,7 @@ def test_loaded_anew(client):
     """A model that is loaded anew while watched is found out."""
 
     def renewed() -> Iterator[None]:
+        time.sleep(0.2)  # Triton may crash otherwise: see Client.unload
         client.unload("renewed")
         client.load("renewed")
         yield
