@@ -1,7 +1,8 @@
 """The planner held against the real Triton. One of:
 
     python benchmarks/planner.py accuracy [MODEL=SLO_MS …]
-        Plan each model, then measure the winner at length: is what was predicted true?
+        Plan each model, then measure the winner at length, three times: is what was predicted
+        true?
     python benchmarks/planner.py sweep [MODEL=SLO_MS]
         Measure all settings of a grid live, then the sweep's best and the plan's in turn.
     python benchmarks/planner.py batcher [MODEL=SLO_MS]
@@ -26,6 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from bars import misses
 
@@ -50,6 +52,15 @@ SWEEP_SIZES = (4, 8, 16, 32, 48, 64, 128)
 SWEEP_DELAYS_US = (0, 1_000, 3_000, 8_000)
 SWEEP_LEVELS = 6
 """Levels on each of the sweep's settings: as many as give a capacity to about 10 %."""
+
+PLANS = 3
+"""Of each model whose predictions are tried."""
+
+LONG_S = 5.0
+"""Of a level that says whether a prediction is true."""
+
+SEARCHED, AT_RATE = 8, 5
+"""Such levels after each plan, of the search for the capacity, and at the rate of the p99."""
 
 AT_LENGTH = 16
 """Levels on each of the arms that are compared at length."""
@@ -121,36 +132,43 @@ def planned(model: str, slo_ms: float, out: Path) -> Plan:
 
 
 def accuracy(models: Mapping[str, float], out: Path) -> Iterator[Row]:
-    """Of what was predicted, before the winner was confirmed."""
+    """Of what was predicted of the winner, before it was confirmed: in the median of the plans."""
     for model, slo_ms in models.items():
-        found = planned(model, slo_ms, out / model)
-        loading = Loading(slo_ms, POISSON, 100, made(out / f"{model}-again"))
-        with variants(REPOSITORY, prepare(REPOSITORY, model), [found.winner], out / "log") as live:
-            target = live[found.winner]
-            guess_rps = found.predicted.capacity_rps or 1.0
-            arms = Arms(loading, {"winner": target}, {"winner": guess_rps})
-            p99s_ms = []
-            for number in range(AT_LENGTH):
+        capacities, p99s, walls_s = [], [], []
+        for number in range(PLANS):
+            found = planned(model, slo_ms, out / f"{model}-{number}")
+            capacity_rps, p99_ms = at_length(model, slo_ms, found, out / f"{model}-{number}-again")
+            predicted = found.predicted
+            capacities.append((predicted.capacity_rps or 0.0, capacity_rps))
+            p99s.append((predicted.p99_ms or float("inf"), p99_ms))
+            walls_s.append(found.wall_s)
+            tell(f"{model}: {found.winner}: predicted, measured {capacities[-1]}, {p99s[-1]}")
+        yield predicted_row(f"{model}: capacity", capacities, 0.1, "req/s")
+        yield predicted_row(f"{model}: p99", p99s, 0.2, "ms")
+        yield Row(f"{model}: wall time of the plan, s", median(walls_s), None, None, "")
+
+
+def predicted_row(what: str, pairs: Sequence[tuple[float, float]], bar: float, unit: str) -> Row:
+    """pairs: predicted, measured."""
+    figure = median(predicted / measured for predicted, measured in pairs)
+    said = ", ".join(f"{predicted:.4g} : {measured:.4g}" for predicted, measured in pairs)
+    return Row(f"{what}, predicted : measured", figure, 1 - bar, 1 + bar, f"{unit} {said}")
+
+
+def at_length(model: str, slo_ms: float, found: Plan, out: Path) -> tuple[float, float]:
+    """The winner's capacity, and its p99 at the rate of the plan's."""
+    loading = Loading(slo_ms, POISSON, 100, made(out), LONG_S)
+    guess_rps = found.predicted.capacity_rps or 1.0
+    with variants(REPOSITORY, prepare(REPOSITORY, model), [found.winner], out / "log") as live:
+        arms = Arms(loading, {"winner": live[found.winner]}, {"winner": guess_rps})
+        p99s_ms = []
+        for number in range(max(SEARCHED, AT_RATE)):
+            if number < SEARCHED:
                 arms.round()
-                if number % 4 == 0:
-                    record = arms.level("winner", found.p99_at_rps, 500 + number)
-                    p99s_ms.append(record.p99_ms or float("inf"))
-        capacity = arms.capacity("winner")
-        p99_ms = sorted(p99s_ms)[len(p99s_ms) // 2]
-        said = (
-            f"{found.winner}: predicted {guess_rps:.0f}, measured {capacity.rps:.0f} "
-            f"({capacity.low_rps:.0f}-{capacity.high_rps or 0:.0f}) req/s"
-        )
-        yield Row(
-            f"{model}: capacity, predicted : measured", guess_rps / capacity.rps, 0.9, 1.1, said
-        )
-        predicted_ms = found.predicted.p99_ms or float("inf")
-        said = (
-            f"at {found.p99_at_rps:.0f} req/s: predicted {predicted_ms:.1f}, measured {p99_ms:.1f} "
-            f"ms (of {', '.join(f'{x:.1f}' for x in sorted(p99s_ms))})"
-        )
-        yield Row(f"{model}: p99, predicted : measured", predicted_ms / p99_ms, 0.8, 1.2, said)
-        yield Row(f"{model}: wall time of the plan, s", found.wall_s, None, None, "")
+            if number < AT_RATE:
+                record = arms.level("winner", found.p99_at_rps, 500 + number)
+                p99s_ms.append(record.p99_ms or float("inf"))
+    return arms.capacity("winner").rps, median(p99s_ms)
 
 
 def sweep(model: str, slo_ms: float, out: Path) -> Iterator[Row]:

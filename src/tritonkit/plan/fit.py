@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tritonkit.load.arrivals import Arrivals, Trace
+from tritonkit.plan.settings import Way
 from tritonkit.plan.simulate import Service
 from tritonkit.plan.stream import Kind, Poisson, Replay, Stream
 from tritonkit.profile.curve import Lane, Point, Runs, ServiceCurve
@@ -46,30 +47,32 @@ def stream_of(curve: ServiceCurve, arrivals: Arrivals) -> Stream:
     )
 
 
-def services(
-    curve: ServiceCurve, live: Sequence[tuple[int, int, Point]] = ()
-) -> dict[tuple[int, int], Service]:
-    """Threads of an instance, instances → how long they take.
+def services(curve: ServiceCurve, live: Sequence[tuple[Way, Point]] = ()) -> dict[Way, Service]:
+    """How long runs take, in every way that was measured.
 
-    live: points of open loops, with the threads and instances they were measured at.
+    live: points of open loops, with the way they were measured in.
     """
     by_lane = {(lane.threads, lane.instances): lane for lane in curve.lanes}
     found = {}
     for (threads, instances), lane in by_lane.items():
-        more = [p for t, i, p in live if (t, i) == (threads, instances)]
-        alone = by_lane.get((threads, 1))
-        found[threads, instances] = service(lane, alone or lane, curve.max_rows, more)
+        alone = by_lane.get((threads, 1), lane)
+        for batching in (False, True):
+            way = Way(threads, instances, batching)
+            more = [point for of, point in live if of == way]
+            found[way] = service(lane, alone, curve.max_rows, batching, more)
     return found
 
 
-def service(lane: Lane, alone: Lane, max_rows: int, live: Sequence[Point] = ()) -> Service:
-    """How long one lane takes. alone: the lane of as many threads with one instance."""
-    points = (*lane.plain, *lane.batched, *live)
+def service(
+    lane: Lane, alone: Lane, max_rows: int, batching: bool, live: Sequence[Point] = ()
+) -> Service:
+    """How long runs take on one lane. alone: the lane of as many threads with one instance."""
+    points = (*_points(lane, batching), *live)
     base_s = max(LEAST_S, min(p.around_s for p in lane.plain))
     if lane.instances == 1:
         run_s, slowdown = run_times_s(points, max_rows), (1.0,)
     else:
-        run_s = run_times_s((*alone.plain, *alone.batched), max_rows)
+        run_s = run_times_s(_points(alone, batching), max_rows)
         together = _slowdown(run_s, points, lane.instances)
         slowdown = tuple(np.linspace(1.0, together, lane.instances).tolist())
     return Service(
@@ -81,6 +84,18 @@ def service(lane: Lane, alone: Lane, max_rows: int, live: Sequence[Point] = ()) 
         after_s=base_s / 2,
         after_each_s=_after_each_s(lane.batched, base_s),
     )
+
+
+def _points(lane: Lane, batching: bool) -> Sequence[Point]:
+    """Those that tell of runs with a batcher, or without: it costs runs that do without it nothing.
+
+    Requests of several shapes keep Triton's batcher busy while they wait, and it takes the CPU
+    from the runs.
+    """
+    if not batching:
+        return lane.plain
+    small = any(runs.rows == 1 and runs.count >= FEW for p in lane.batched for runs in p.runs)
+    return lane.batched if small else (*lane.plain, *lane.batched)
 
 
 def run_times_s(points: Iterable[Point], max_rows: int) -> NDArray[np.float64]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -11,16 +13,23 @@ from tritonkit.plan.batcher import ANSWERED
 from tritonkit.plan.settings import Settings
 from tritonkit.plan.simulate import Service, Simulated, simulate
 from tritonkit.plan.stream import Stream
+from tritonkit.stats.confidence import requests_needed
 from tritonkit.stats.latency import percentile
 
 HORIZON_S = 10.0
-"""How long a simulated level lasts, unless that is too few requests for a p99, or very many."""
+"""How much of the long run is simulated, unless that is too few requests, or very many."""
 
 FEWEST, MOST = 3_000, 30_000
-"""Requests of a simulated level."""
+"""Requests of that."""
 
 WARM_UP = 0.1
-"""The share of a level that is left out: it begins with an empty queue."""
+"""The share of it that is left out: it begins with an empty queue."""
+
+LIVE_S = 1.5
+"""How long a live level lasts; up to four times that where so few requests make no p99."""
+
+LEVELS, REQUESTS = (3, 9), 15_000
+"""So many live levels are simulated at least and at most, and within that so many requests."""
 
 LEAST_RPS = 0.1
 
@@ -45,9 +54,10 @@ class Level:
 def predict(
     settings: Settings, service: Service, stream: Stream, rate_rps: float, seed: int = 0
 ) -> Level:
-    """The settings at one rate."""
-    run = run_at(settings, service, stream, rate_rps, seed)
-    counted = slice(int(WARM_UP * len(run.intended_s)), None)
+    """The settings at one rate, in the long run."""
+    count = int(min(MOST, max(FEWEST, HORIZON_S * rate_rps)))
+    run = _run(settings, service, stream, rate_rps, count, seed)
+    counted = slice(int(WARM_UP * count), None)
     answered = run.outcome[counted] == ANSWERED
     latency_ms = (run.done_s - run.intended_s)[counted][answered] * 1e3
     return Level(
@@ -59,11 +69,35 @@ def predict(
     )
 
 
-def run_at(
+def live_s(rate_rps: float) -> float:
+    """How long a live level at this rate lasts."""
+    return min(4 * LIVE_S, max(LIVE_S, requests_needed(99) / rate_rps))
+
+
+def predict_live(
     settings: Settings, service: Service, stream: Stream, rate_rps: float, seed: int = 0
+) -> tuple[float | None, float | None]:
+    """p50 and p99, in milliseconds, of a live level, in the median of several; None if nothing
+    was answered.
+
+    A live level is short: the queue of a busy server begins empty and does not become as long as
+    it would in the long run, and of an overload it shows but the beginning.
+    """
+    count = max(1, math.ceil(live_s(rate_rps) * rate_rps))
+    fewest, most = LEVELS
+    latencies_ms = [
+        _run(settings, service, stream, rate_rps, count, seed + number).latency_s * 1e3
+        for number in range(min(most, max(fewest, REQUESTS // count)))
+    ]
+    p50s_ms, p99s_ms = (
+        [percentile(each, q) for each in latencies_ms if len(each)] for q in (50, 99)
+    )
+    return _median(p50s_ms), _median(p99s_ms)
+
+
+def _run(
+    settings: Settings, service: Service, stream: Stream, rate_rps: float, count: int, seed: int
 ) -> Simulated:
-    """The requests of a level at one rate, and what became of them."""
-    count = int(min(MOST, max(FEWEST, HORIZON_S * rate_rps)))
     drawn = stream.draw(rate_rps, count, seed)
     return simulate(
         drawn.starts_s,
@@ -74,6 +108,11 @@ def run_at(
         costs=drawn.costs,
         seed=seed,
     )
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    found = [value for value in values if value is not None]
+    return median(found) if found else None
 
 
 def throughput_rps(settings: Settings, service: Service, stream: Stream) -> float:

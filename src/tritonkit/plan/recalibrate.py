@@ -2,21 +2,22 @@
 
 A closed loop shows the mean of runs, and an idle server how they scatter. At the rates that matter
 the machine is busier than in either: runs take longer, and now and then much longer. Two numbers
-for each lane make up for that: a pace on all times, and an exponent on their scatter.
+for each way to run make up for that: a pace on all times, and an exponent on their scatter.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from tritonkit.plan.predict import predict
+from tritonkit.plan.predict import predict_live
 from tritonkit.plan.search import Lanes
-from tritonkit.plan.settings import Settings
+from tritonkit.plan.settings import Settings, Way
 from tritonkit.plan.simulate import Service
 from tritonkit.plan.stream import Stream
 
@@ -27,9 +28,14 @@ EXPONENTS = (0.5, 0.75, 1.0, 1.4, 2.0, 2.8, 4.0)
 OVERLOADED = 3.0
 """A p99 that is so many times the budget, or more, says no more than that the rate is too high."""
 
-DOUBT = 0.1
-"""How far, as a logarithm, a measured percentile may be off by chance. Against it stands how far
-pace and exponent are from 1, so that a few short levels do not bend the curve."""
+DOUBTS = (0.15, 0.4)
+"""How far, as a logarithm, p50 and p99 of a live level are off by chance: so much they differ from
+level to level at one rate (benchmarks/README.md). Against it stands how far pace and exponent are
+from 1, so that a few short levels do not bend the curve."""
+
+FASTER = 1.06
+"""A percentile is off by what it would be at so many times the rate as well. Near saturation that
+is a lot: there a level tells where saturation is, and hardly how runs scatter."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Seen:
 
 
 class Correction(NamedTuple):
-    """A factor on all times of a lane, and an exponent on the scatter of its runs."""
+    """A factor on all times, and an exponent on the scatter of runs."""
 
     pace: float = 1.0
     exponent: float = 1.0
@@ -61,26 +67,38 @@ class Correction(NamedTuple):
 
 def corrections(
     lanes: Lanes, seen: Sequence[Seen], stream: Stream, slo_p99_ms: float
-) -> Mapping[tuple[int, int], Correction]:
-    """For every lane; those without live levels get the mean of the others."""
+) -> Mapping[Way, Correction]:
+    """For every way to run; those without live levels get the mean of the others."""
     found = {}
-    for lane, service in lanes.items():
-        own = [s for s in seen if (s.settings.threads, s.settings.instances) == lane]
+    for way, service in lanes.items():
+        own = [s for s in seen if s.settings.way == way]
         if own:
-            found[lane] = _best(service, own, stream, slo_p99_ms)
+            found[way] = _best(service, own, stream, slo_p99_ms)
     if not found:
         return dict.fromkeys(lanes, Correction())
     pace, exponent = (
         math.exp(np.mean([math.log(x) for x in each])) for each in zip(*found.values(), strict=True)
     )
-    return {lane: found.get(lane, Correction(pace, exponent)) for lane in lanes}
+    return {way: found.get(way, Correction(pace, exponent)) for way in lanes}
 
 
 def _best(service: Service, seen: Sequence[Seen], stream: Stream, slo_p99_ms: float) -> Correction:
+    levels: dict[tuple[Settings, float], list[Seen]] = defaultdict(list)
+    for level in seen:
+        levels[level.settings, level.rate_rps].append(level)
+    most_ms = OVERLOADED * slo_p99_ms
+
     def cost(correction: Correction) -> float:
         corrected = correction.applied(service)
-        off = sum(_off(s, corrected, stream, slo_p99_ms) for s in seen)
-        return off / DOUBT**2 + sum(math.log(x) ** 2 for x in correction)
+        off = sum(abs(math.log(x)) for x in correction)
+        for (settings, rate_rps), of in levels.items():
+            here = predict_live(settings, corrected, stream, rate_rps)
+            beyond = predict_live(settings, corrected, stream, FASTER * rate_rps)
+            for level in of:
+                seen_ms = level.p50_ms, level.p99_ms
+                for doubt, *each_ms in zip(DOUBTS, here, beyond, seen_ms, strict=True):
+                    off += _off(doubt, each_ms, most_ms)
+        return off
 
     best = Correction()
     for _ in range(2):  # first one number, then the other, twice: they hardly depend on each other
@@ -89,12 +107,10 @@ def _best(service: Service, seen: Sequence[Seen], stream: Stream, slo_p99_ms: fl
     return best
 
 
-def _off(seen: Seen, service: Service, stream: Stream, slo_p99_ms: float) -> float:
-    """How far the prediction of a level is from what was seen, squared."""
-    said = predict(seen.settings, service, stream, seen.rate_rps)
-    most_ms = OVERLOADED * slo_p99_ms
-    pairs = ((said.p50_ms, seen.p50_ms), (said.p99_ms, seen.p99_ms))
-    return sum(
-        math.log(min(most_ms, math.inf if ours is None else ours) / min(most_ms, theirs)) ** 2
-        for ours, theirs in pairs
-    )
+def _off(doubt: float, each_ms: Sequence[float | None], most_ms: float) -> float:
+    """How far a predicted percentile is from the one that was seen, in doubts: without squares, as
+    a level in which the machine stood still says little of the others. each_ms: predicted,
+    predicted at a rate beyond, and seen.
+    """
+    here, beyond, seen = (math.log(min(most_ms, math.inf if ms is None else ms)) for ms in each_ms)
+    return abs(here - seen) / (doubt + abs(beyond - here))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tritonkit.plan.predict import capacity_rps, predict
-from tritonkit.plan.settings import Settings, lane_words
+from tritonkit.plan.settings import Settings, Way, lane_words
 from tritonkit.plan.simulate import Service
 from tritonkit.plan.stream import Stream
 from tritonkit.repository.scheduling import DynamicBatching
@@ -21,8 +21,8 @@ NEAR = 0.9
 
 DELAYS_US = (0, 200, 500, 1_000, 2_000, 3_000, 5_000, 8_000, 12_000, 20_000, 35_000, 60_000)
 
-Lanes = Mapping[tuple[int, int], Service]
-"""Threads of an instance, instances → how long they take."""
+Lanes = Mapping[Way, Service]
+"""How long runs take."""
 
 
 APART = 1.6
@@ -49,11 +49,16 @@ class Option:
 
 def grid(lanes: Lanes, max_rows: int, slo_p99_ms: float) -> Iterator[Settings]:
     """Everything that is tried: without batching, and sizes × delays, on each lane."""
-    for threads, instances in lanes:
+    for threads, instances in pairs(lanes):
         yield Settings(max_rows, None, instances, threads)
         for rows in sizes(max_rows):
             for delay_us in delays_us(slo_p99_ms):
                 yield Settings(rows, DynamicBatching(delay_us), instances, threads)
+
+
+def pairs(lanes: Iterable[Way]) -> list[tuple[int, int]]:
+    """Threads of an instance and instances, each pair once."""
+    return list(dict.fromkeys((way.threads, way.instances) for way in lanes))
 
 
 def sizes(max_rows: int) -> list[int]:
@@ -76,7 +81,7 @@ def neighbours(
             lane_words(threads, instances),
             replace(settings, threads=threads, instances=instances),
         )
-        for threads, instances in lanes
+        for threads, instances in pairs(lanes)
         if (threads, instances) != (settings.threads, settings.instances)
     ]
     if batching is None:
@@ -154,8 +159,8 @@ def spread(ranked: Sequence[Option], count: int) -> list[Option]:
 
 
 def lane(lanes: Lanes, settings: Settings) -> Service:
-    """How long the settings' threads and instances take."""
-    return lanes[settings.threads, settings.instances]
+    """How long runs take under the settings."""
+    return lanes[settings.way]
 
 
 def _ranked(options: Sequence[Option]) -> list[Option]:

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tritonkit.repository.scheduling import DynamicBatching
+
+
+class Way(NamedTuple):
+    """What decides how long runs take: threads of each instance, instances, and whether there is a
+    batcher, which has a thread of its own and at times keeps it busy.
+    """
+
+    threads: int
+    instances: int
+    batching: bool
 
 
 @dataclass(frozen=True)
@@ -18,6 +29,11 @@ class Settings:
     dynamic_batching: DynamicBatching | None
     instances: int = 1
     threads: int = 1
+
+    @property
+    def way(self) -> Way:
+        """How its runs are made."""
+        return Way(self.threads, self.instances, self.dynamic_batching is not None)
 
     def __str__(self) -> str:
         """`batch 64, delay 1 ms, 1 thread × 2 instances`."""

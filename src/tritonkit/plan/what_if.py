@@ -18,6 +18,7 @@ from tritonkit.plan.search import (
     involved,
     lane,
     neighbours,
+    pairs,
     sizes,
 )
 from tritonkit.plan.settings import Settings
@@ -128,7 +129,7 @@ def few(lanes: Lanes, max_rows: int, slo_p99_ms: float) -> list[Settings]:
     rows = sizes(max_rows)[::-1][::EVERY]
     waits_us = delays_us(slo_p99_ms)[::EVERY]
     found = []
-    for threads, instances in lanes:
+    for threads, instances in pairs(lanes):
         found.append(Settings(max_rows, None, instances, threads))
         for size in rows:
             found += [

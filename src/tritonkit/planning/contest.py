@@ -23,7 +23,7 @@ from tritonkit.plan.search import (
     lane,
     spread,
 )
-from tritonkit.plan.settings import Settings
+from tritonkit.plan.settings import Settings, Way
 from tritonkit.plan.stream import Stream
 from tritonkit.planning.live import Live
 from tritonkit.planning.result import Outcome
@@ -78,7 +78,7 @@ class Contest:
     max_rows: int
     live: Live
     simulated: int = 0
-    corrections: Mapping[tuple[int, int], Correction] = field(default_factory=dict)
+    corrections: Mapping[Way, Correction] = field(default_factory=dict)
     _guesses: dict[Settings, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -13,31 +13,29 @@ from tritonkit.bench.demand import holds_rate
 from tritonkit.bench.levels import connections
 from tritonkit.load.arrivals import Arrival, Arrivals, Trace
 from tritonkit.load.level import LevelRecord, Measured, Purpose, measure_level
+from tritonkit.plan.predict import LIVE_S, live_s
 from tritonkit.plan.recalibrate import Seen
-from tritonkit.plan.settings import Settings
+from tritonkit.plan.settings import Settings, Way
 from tritonkit.profile.curve import Point
 from tritonkit.profile.sweep import Target, point
 from tritonkit.samples import write_samples
 from tritonkit.stats.capacity import Capacity, Trial, estimate, for_people
-from tritonkit.stats.confidence import requests_needed
 
 FIRST_STEP, LEAST_STEP = 0.25, 0.05
 """Of the search for a capacity, as shares of the rate."""
-
-LEVEL_S = 1.5
-"""Of a level; up to four times that where so few requests make no p99."""
 
 
 @dataclass(frozen=True)
 class Loading:
     """How open levels are loaded: the budget, the pattern of arrivals and their seed, and the
-    folder in whose `samples` each leaves its requests.
+    folder in whose `samples` each leaves its requests. least_s: how long each lasts at least.
     """
 
     slo_p99_ms: float
     arrivals: Arrivals
     seed: int
     out: Path
+    least_s: float = LIVE_S
 
     def level(
         self,
@@ -49,7 +47,7 @@ class Loading:
         """One open level at a rate. number: of the level; it has arrivals of its own."""
         from tritonkit.load.runner import Level  # patches the process for gevent
 
-        length_s = min(4 * LEVEL_S, max(LEVEL_S, requests_needed(99) / rate_rps))
+        length_s = max(self.least_s, live_s(rate_rps))
         arrivals = at_rate(self.arrivals, rate_rps, length_s)
         measured = measure_level(
             target.address,
@@ -72,7 +70,7 @@ class Live:
 
     def __init__(self, loading: Loading, tell: Callable[[str], None]):
         self.levels: dict[Settings, list[LevelRecord]] = defaultdict(list)
-        self.points: list[tuple[int, int, Point]] = []
+        self.points: list[tuple[Way, Point]] = []
         self.runs = 0
         self._loading = loading
         self._tell = tell
@@ -90,7 +88,7 @@ class Live:
         self.levels[settings].append(record)
         if measured.counters.executions and record.p99_ms is not None:
             found = point("open", rate_rps, measured.samples, measured.counters)
-            self.points.append((settings.threads, settings.instances, found))
+            self.points.append((settings.way, found))
         p99 = "-" if record.p99_ms is None else f"{record.p99_ms:.1f} ms"
         holds = "holds" if record.holds_slo else "does not hold"
         if record.generator_bound:

@@ -180,10 +180,9 @@ def _plan(
             for change, settings in notches
         ),
         session=session,
-        corrections={
-            f"{threads}x{instances}": correction._asdict()
-            for (threads, instances), correction in contest.corrections.items()
-        },
+        corrections=tuple(
+            way._asdict() | correction._asdict() for way, correction in contest.corrections.items()
+        ),
         simulated_settings=contest.simulated,
         live_runs=contest.live.runs + len(session.levels),
         wall_s=clock.total_s,
@@ -195,7 +194,7 @@ def _is_known(settings: Settings, contest: Contest) -> bool:
     """Whether the curve and the simulation can tell of settings that somebody else chose."""
     batching = settings.dynamic_batching
     return (
-        (settings.threads, settings.instances) in contest.lanes
+        settings.way in contest.lanes
         and settings.max_batch_size <= contest.curve.max_rows
         and (batching is None or batching.priorities is None)
     )

@@ -94,7 +94,7 @@ class Plan:
     tried: tuple[Tried, ...]
     sensitivity: tuple[Notch, ...]
     session: Session
-    corrections: Mapping[str, Mapping[str, float]]
+    corrections: tuple[Mapping[str, float], ...]
     simulated_settings: int
     live_runs: int
     wall_s: float

@@ -191,20 +191,22 @@ def limits(arrivals: str, tried: int, length_s: str) -> list[str]:
     ]
 
 
-def recalibration(corrections: Mapping[str, Any], lanes: Sequence[str]) -> str:
-    """How the live levels changed the times of the curve. lanes: those that ran live, as in
-    plan.json; empty where nothing is known of any.
+def recalibration(
+    corrections: Sequence[Mapping[str, Any]], tried: Sequence[Mapping[str, Any]]
+) -> str:
+    """How the live levels changed the times of the curve. tried: the settings that ran live; the
+    corrections of other ways to run were not measured. Empty where nothing is known of any.
     """
+    ways = [(s.get("threads"), s.get("instances"), s.get("dynamic_batching")) for s in tried]
     said = []
-    for name in lanes:
-        pace = f.number(f.mapping(corrections.get(name)).get("pace"))
-        if pace is not None:
-            threads, _, instances = name.partition("x")
-            said.append(f"{f.ratio(pace)} for {lane(_whole(threads), _whole(instances))}")
+    for correction in corrections:
+        threads, instances, batching = (
+            correction.get(key) for key in ("threads", "instances", "batching")
+        )
+        pace = f.number(correction.get("pace"))
+        if pace is not None and (threads, instances, batching) in ways:
+            how = "with" if batching else "without"
+            said.append(f"{f.ratio(pace)} for {lane(threads, instances)} {how} batching")
     if not said:
         return ""
     return f"The live levels changed the times of the curve by these factors: {', '.join(said)}."
-
-
-def _whole(digits: str) -> int | None:
-    return int(digits) if digits.isdecimal() and len(digits) < 10 else None

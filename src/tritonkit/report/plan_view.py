@@ -169,8 +169,8 @@ def build_plan_view(document: Mapping[str, Any]) -> PlanView:
         limits=tuple(words.limits(f.text(document.get("arrivals")), len(tried), _length(runs))),
         machine=_machine(f.mapping(document.get("machine"))),
         recalibration=words.recalibration(
-            f.mapping(document.get("corrections")),
-            list(dict.fromkeys(t.lane.replace("×", "x") for t in tried)),
+            [f.mapping(c) for c in f.listed(document.get("corrections"))],
+            [f.mapping(entry.get("settings")) for entry in entries],
         ),
     )
 

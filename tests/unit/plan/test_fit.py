@@ -7,6 +7,7 @@ import pytest
 
 from tritonkit.load.arrivals import POISSON, Arrival, Trace
 from tritonkit.plan.fit import pooled, run_times_s, service, services, stream_of
+from tritonkit.plan.settings import Way
 from tritonkit.profile.curve import Kind, Lane, Point, Runs, ServiceCurve, read_curve
 
 
@@ -92,14 +93,14 @@ def test_pooled_is_the_nearest_in_squares():
 def test_the_gap_is_what_runs_do_not_fill():
     """Under pressure an instance does a run and a gap, one after the other."""
     own = lane()
-    assert service(own, own, 8).gap_s[0] == pytest.approx(0.0001, rel=0.02)
+    assert service(own, own, 8, True).gap_s[0] == pytest.approx(0.0001, rel=0.02)
 
 
 def test_gaps_grow_to_those_of_large_batches():
     """From the plain model under pressure to the largest batches under pressure."""
     large = point(took_s=1.05, offered=64, queue_s=0.02, runs=[(33, 50, 0.020)])
     own = lane(batched=[large])
-    gaps = service(own, own, 64).gap_s
+    gaps = service(own, own, 64, True).gap_s
     assert gaps[32] == pytest.approx(0.001) and gaps[63] == pytest.approx(0.001)
     assert gaps[16] == pytest.approx((gaps[0] + gaps[32]) / 2)
 
@@ -107,13 +108,13 @@ def test_gaps_grow_to_those_of_large_batches():
 def test_instances_slow_each_other():
     """Two instances whose runs take half as long again as one's alone."""
     alone, two = lane(), lane(instances=2, slow=1.5)
-    assert service(two, alone, 8).slowdown == pytest.approx((1.0, 1.5), rel=0.01)
+    assert service(two, alone, 8, True).slowdown == pytest.approx((1.0, 1.5), rel=0.01)
 
 
 def test_instances_alone_take_as_long_as_one():
     """The run times of several instances are those of one alone; the slowdown has the rest."""
     alone, two = lane(), lane(instances=2, slow=1.5)
-    assert service(two, alone, 8).run_s[0] == pytest.approx(0.002)
+    assert service(two, alone, 8, True).run_s[0] == pytest.approx(0.002)
 
 
 def test_answers_come_one_after_the_other():
@@ -124,20 +125,28 @@ def test_answers_come_one_after_the_other():
         for rows in (4, 16, 64)
     ]
     own = lane(batched=batched)
-    assert service(own, own, 64).after_each_s == pytest.approx(each_s)
+    assert service(own, own, 64, True).after_each_s == pytest.approx(each_s)
 
 
 def test_scatter_has_a_mean_of_one():
     """So that it moves percentiles and not the throughput."""
     own = lane()
-    assert np.mean(service(own, own, 8).scatter) == pytest.approx(1.0)
+    assert np.mean(service(own, own, 8, True).scatter) == pytest.approx(1.0)
 
 
 def test_live_points_count_for_their_lane_only():
     """A live level on one lane changes that lane."""
-    found = services(curve(lane(1), lane(2)), [(2, 1, point("open", runs=[(1, 10_000, 0.008)]))])
-    assert found[1, 1].run_s[0] == pytest.approx(0.002)
-    assert found[2, 1].run_s[0] == pytest.approx(0.008, rel=0.6) and found[2, 1].run_s[0] > 0.004
+    slow = point("open", runs=[(1, 10_000, 0.008)])
+    found = services(curve(lane(1), lane(2)), [(Way(2, 1, True), slow)])
+    assert found[1, 1, True].run_s[0] == found[2, 1, False].run_s[0] == pytest.approx(0.002)
+    assert 0.004 < found[2, 1, True].run_s[0] <= 0.008
+
+
+def test_a_batcher_that_costs_something_costs_it_where_it_is():
+    """Runs of one row that take longer with the batcher do not without it."""
+    own = lane(batched=[point(runs=[(1, 50, 0.003), (4, 50, 0.006)])])
+    assert service(own, own, 8, False).run_s[0] == pytest.approx(0.002)
+    assert service(own, own, 8, True).run_s[0] == pytest.approx(0.003)
 
 
 def test_poisson_of_the_measured_kinds():

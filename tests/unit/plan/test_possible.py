@@ -5,12 +5,12 @@ import pytest
 from tritonkit.errors import InputError
 from tritonkit.plan.possible import require_budget, require_rate
 from tritonkit.plan.search import Option, grid
-from tritonkit.plan.settings import Settings
+from tritonkit.plan.settings import Settings, Way
 from tritonkit.plan.simulate import Service
 from tritonkit.plan.stream import Poisson
 
 SERVICE = Service(run_s=(0.010, 0.012, 0.014, 0.016), before_s=0.001, after_s=0.001)
-LANES = {(1, 1): SERVICE}
+LANES = {Way(1, 1, batching): SERVICE for batching in (False, True)}
 
 
 def test_a_budget_below_one_request_is_refused():

@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 
-from tritonkit.plan.predict import predict
+from tritonkit.plan.predict import predict, predict_live
 from tritonkit.plan.recalibrate import Correction, Seen, corrections
-from tritonkit.plan.settings import Settings
+from tritonkit.plan.settings import Settings, Way
 from tritonkit.plan.simulate import Service
 from tritonkit.plan.stream import Poisson
 from tritonkit.repository.scheduling import DynamicBatching
 
 STREAM = Poisson()
 BATCHED = Settings(32, DynamicBatching(), 1, 1)
+WAY = BATCHED.way
 SERVICE = Service(
     run_s=tuple(0.002 + 0.0001 * rows for rows in range(1, 33)),
     gap_s=(0.0002,) * 32,
@@ -24,23 +25,24 @@ SERVICE = Service(
 def seen(truth: Correction, seed: int = 5):
     """Live levels of a server of which that correction is true."""
     for rate in (1_000, 2_500, 4_000):
-        level = predict(BATCHED, truth.applied(SERVICE), STREAM, rate, seed)
-        yield Seen(BATCHED, rate, level.p50_ms, level.p99_ms)
+        yield Seen(
+            BATCHED, rate, *predict_live(BATCHED, truth.applied(SERVICE), STREAM, rate, seed)
+        )
 
 
 @pytest.mark.parametrize("pace", [0.85, 1.0, 1.3])
 def test_the_pace_is_found(pace):
     """Runs that take longer or less than in the curve, to a notch."""
-    lanes = {(1, 1): SERVICE}
-    found = corrections(lanes, list(seen(Correction(pace))), STREAM, 50.0)[1, 1]
+    lanes = {WAY: SERVICE}
+    found = corrections(lanes, list(seen(Correction(pace))), STREAM, 50.0)[WAY]
     assert found.pace == pytest.approx(pace, abs=0.051)
 
 
 def test_the_scatter_is_found():
     """Runs that scatter more than an idle server's raise the p99 of what is predicted."""
-    lanes = {(1, 1): SERVICE}
+    lanes = {WAY: SERVICE}
     truth = Correction(1.0, 4.0)
-    found = corrections(lanes, list(seen(truth)), STREAM, 50.0)[1, 1]
+    found = corrections(lanes, list(seen(truth)), STREAM, 50.0)[WAY]
     wanted, plain, corrected = (
         predict(BATCHED, c.applied(SERVICE), STREAM, 1_000.0, 9).p99_ms
         for c in (truth, Correction(), found)
@@ -50,19 +52,20 @@ def test_the_scatter_is_found():
 
 def test_nothing_seen_changes_nothing():
     """Without live levels the curve is all there is."""
-    assert corrections({(1, 1): SERVICE}, [], STREAM, 50.0) == {(1, 1): Correction()}
+    assert corrections({WAY: SERVICE}, [], STREAM, 50.0) == {WAY: Correction()}
 
 
 def test_other_lanes_get_the_mean():
     """A lane without live levels is taken to be off as the others are."""
-    lanes = {(1, 1): SERVICE, (2, 1): SERVICE}
+    other = Way(2, 1, True)
+    lanes = {WAY: SERVICE, other: SERVICE}
     found = corrections(lanes, list(seen(Correction(1.3))), STREAM, 50.0)
-    assert found[2, 1] == pytest.approx(found[1, 1])
+    assert found[other] == pytest.approx(found[WAY])
 
 
 def test_overload_says_only_that():
     """How far beyond the budget a level was plays no part."""
-    lanes = {(1, 1): SERVICE}
+    lanes = {WAY: SERVICE}
     levels = list(seen(Correction(1.2)))
     two = [Seen(BATCHED, 20_000.0, p50, p99) for p50, p99 in ((900.0, 2_000.0), (9e3, 2e4))]
     first, second = (corrections(lanes, [*levels, over], STREAM, 50.0) for over in two)

@@ -9,7 +9,7 @@ import pytest
 
 from tritonkit.plan.predict import capacity_rps, predict, throughput_rps
 from tritonkit.plan.search import by_capacity, by_latency, grid, sizes
-from tritonkit.plan.settings import Settings
+from tritonkit.plan.settings import Settings, Way
 from tritonkit.plan.simulate import Service
 from tritonkit.plan.stream import Kind, Poisson
 from tritonkit.repository.scheduling import DynamicBatching, QueuePolicy
@@ -19,6 +19,14 @@ FLAT = Service((0.010,) * 64)
 """A run costs the same for any number of rows: batching is for nothing."""
 LINEAR = Service(tuple(0.010 * rows for rows in range(1, 65)))
 """Every row costs the same: batching gains nothing."""
+
+
+def ways(services):
+    """Threads and instances → service, where a batcher costs nothing."""
+    return {Way(*pair, batching): s for pair, s in services.items() for batching in (False, True)}
+
+
+LANE = ways({(1, 1): FLAT})
 
 
 def share_waiting_at_most(t: float, load: float) -> float:
@@ -63,7 +71,7 @@ def test_throughput_is_never_exceeded():
 
 def test_batching_for_nothing_is_taken_whole():
     """Where rows cost nothing the largest batches serve most."""
-    best, *_ = by_capacity({(1, 1): FLAT}, list(grid({(1, 1): FLAT}, 64, 50)), ALIKE, 50)
+    best, *_ = by_capacity(LANE, list(grid(LANE, 64, 50)), ALIKE, 50)
     assert best.settings.dynamic_batching is not None
     assert best.capacity_rps > 10 * capacity_rps(Settings(64, None), FLAT, ALIKE, 50)
     assert best.settings.max_batch_size >= 32
@@ -71,29 +79,28 @@ def test_batching_for_nothing_is_taken_whole():
 
 def test_batching_that_gains_nothing_is_left_out():
     """Where every row costs the same the simplest setting comes first."""
-    lanes = {(1, 1): LINEAR}
+    lanes = ways({(1, 1): LINEAR})
     best, *_ = by_capacity(lanes, list(grid(lanes, 64, 50)), ALIKE, 50)
     assert best.settings == Settings(64, None, 1, 1)
 
 
 def test_second_instance_that_only_slows_is_left_out():
     """Two instances that share one CPU serve no more than one, which is simpler."""
-    lanes = {(1, 1): LINEAR, (1, 2): Service(LINEAR.run_s, slowdown=(1.0, 2.0))}
+    lanes = ways({(1, 1): LINEAR, (1, 2): Service(LINEAR.run_s, slowdown=(1.0, 2.0))})
     best, *_ = by_capacity(lanes, list(grid(lanes, 8, 200)), ALIKE, 200)
     assert best.settings.instances == 1
 
 
 def test_second_instance_on_a_cpu_of_its_own_is_taken():
     """Two instances that do not feel each other serve twice as much."""
-    lanes = {(1, 1): LINEAR, (1, 2): Service(LINEAR.run_s, slowdown=(1.0, 1.0))}
+    lanes = ways({(1, 1): LINEAR, (1, 2): Service(LINEAR.run_s, slowdown=(1.0, 1.0))})
     best, *_ = by_capacity(lanes, list(grid(lanes, 8, 200)), ALIKE, 200)
     assert best.settings.instances == 2
 
 
 def test_lowest_latency_at_a_low_rate_waits_for_nobody():
     """Where hardly two requests meet a delay only costs."""
-    lanes = {(1, 1): FLAT}
-    best, *_ = by_latency(lanes, list(grid(lanes, 8, 50)), ALIKE, 0.1)
+    best, *_ = by_latency(LANE, list(grid(LANE, 8, 50)), ALIKE, 0.1)
     batching = best.settings.dynamic_batching
     assert batching is None or batching.max_queue_delay_us == 0
 
@@ -102,7 +109,7 @@ def test_who_refuses_comes_last():
     """A low p99 of the survivors is no virtue."""
     refusing = Settings(1, DynamicBatching(queue=QueuePolicy(max_queue_size=1)))
     waiting = Settings(1, DynamicBatching())
-    found = by_latency({(1, 1): FLAT}, [refusing, waiting], ALIKE, 99.0)
+    found = by_latency(LANE, [refusing, waiting], ALIKE, 99.0)
     assert [option.settings for option in found] == [waiting, refusing]
 
 
@@ -115,7 +122,7 @@ def test_shapes_that_differ_gain_less():
 
 def test_grid_keeps_within_its_bounds():
     """No batch above the most, no delay above half the budget, every lane without batching too."""
-    lanes = {(1, 1): FLAT, (2, 1): FLAT}
+    lanes = ways({(1, 1): FLAT, (2, 1): FLAT})
     tried = list(grid(lanes, 24, 10))
     assert {s.max_batch_size for s in tried if s.dynamic_batching} == set(sizes(24))
     assert max(s.dynamic_batching.max_queue_delay_us for s in tried if s.dynamic_batching) == 5000

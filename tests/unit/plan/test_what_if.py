@@ -8,6 +8,7 @@ import pytest
 from tritonkit.errors import InputError
 from tritonkit.plan.predict import predict
 from tritonkit.plan.search import by_capacity, by_latency, grid, lane
+from tritonkit.plan.settings import Way
 from tritonkit.plan.simulate import Service
 from tritonkit.plan.stream import Poisson
 from tritonkit.plan.what_if import WhatIf, answer, few, parse_what_if
@@ -15,12 +16,18 @@ from tritonkit.plan.what_if import WhatIf, answer, few, parse_what_if
 MOST = 32
 # A run takes 5 ms and 0.2 ms more for each row: 192 a second one by one, 2,800 in full batches.
 RUN_S = tuple(0.005 + 0.0002 * rows for rows in range(1, MOST + 1))
-LANES = {
+SERVICES = {
     (2, 1): Service(run_s=RUN_S),
     (1, 2): Service(run_s=tuple(1.6 * s for s in RUN_S), slowdown=(1.0, 1.3)),
 }
+LANES = {Way(*pair, batching): s for pair, s in SERVICES.items() for batching in (False, True)}
 HALF = {key: replace(s, run_s=tuple(s / 2 for s in s.run_s)) for key, s in LANES.items()}
 STREAM = Poisson()
+
+
+def either(service):
+    """One thread, one instance, with a batcher and without."""
+    return {Way(1, 1, batching): service for batching in (False, True)}
 
 
 def ask(lanes=LANES, **what):
@@ -141,14 +148,14 @@ def test_no_budget():
 
 def test_no_gain_no_batching():
     """Where batches gain nothing the answer is the simplest: none."""
-    flat = {(1, 1): Service(run_s=tuple(0.01 * rows for rows in range(1, 9)))}
+    flat = either(Service(run_s=tuple(0.01 * rows for rows in range(1, 9))))
     said = answer(WhatIf(Path("c"), slo_p99_ms=100.0), flat, STREAM, 8)
     assert said.settings.dynamic_batching is None
 
 
 def test_hardly_a_gain():
     """So it is where batches gain less than they must."""
-    gains = {(1, 1): Service(run_s=(0.01, *(0.00985 * rows for rows in range(2, 9))))}
+    gains = either(Service(run_s=(0.01, *(0.00985 * rows for rows in range(2, 9)))))
     said = answer(WhatIf(Path("c"), slo_p99_ms=2000.0), gains, STREAM, 8)
     assert said.settings.dynamic_batching is None
 

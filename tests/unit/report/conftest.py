@@ -516,7 +516,10 @@ def plan_document() -> dict[str, Any]:
             "holds": False,
             "levels": [level(1, 2083.0, 190.0, "rate")],
         },
-        "corrections": {"2x1": {"pace": 0.85, "exponent": 1.0}, "1x1": {"pace": 0.9}},
+        "corrections": [
+            {"threads": 2, "instances": 1, "batching": True, "pace": 0.85, "exponent": 1.0},
+            {"threads": 1, "instances": 1, "batching": True, "pace": 0.9},
+        ],
         "simulated_settings": 1326,
         "live_runs": 7,
         "wall_s": 61.5,

@@ -177,9 +177,10 @@ def test_a_session_that_was_not_asked_is_not_said_to_fail(planned: Document) -> 
 
 def test_only_lanes_that_ran_are_said_to_be_corrected(planned: Document) -> None:
     """The others got the mean of these, which no level showed."""
-    planned["corrections"]["2x2"] = {"pace": 1.23, "exponent": 1.0}
+    other = {"threads": 2, "instances": 2, "batching": True, "pace": 1.23, "exponent": 1.0}
+    planned["corrections"].append(other)
     said = build_plan_view(planned).recalibration.replace(NBSP, " ")
-    assert "0.85× for 2 threads × 1 instance" in said
+    assert "0.85× for 2 threads × 1 instance with batching" in said
     assert "1.23" not in said
 
 
