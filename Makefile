@@ -1,5 +1,6 @@
 # make setup    a .venv from exact pins, and the embedded Triton in the kit's own cache
 # make compare  set up, export the examples, then measure: does batching pay?
+# make plan     set up, export the examples, then plan the best settings of two of them
 # make test     set up, then everything that CI runs
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODELS := exports/.packaged
 
-.PHONY: setup models compare test lint clean
+.PHONY: setup models compare plan test lint clean
 
 setup: $(READY)
 
@@ -28,6 +29,9 @@ $(MODELS): | $(READY)
 
 compare: $(READY) $(MODELS)
 	$(BIN)/python scripts/compare.py
+
+plan: $(READY) $(MODELS)
+	$(BIN)/python scripts/plan.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

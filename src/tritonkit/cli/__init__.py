@@ -21,6 +21,7 @@ from tritonkit.cli.infer import infer
 from tritonkit.cli.lines import printable
 from tritonkit.cli.lint import lint
 from tritonkit.cli.load import load
+from tritonkit.cli.monitor import monitor
 from tritonkit.cli.package import package
 from tritonkit.cli.plan import plan
 from tritonkit.cli.serve import serve
@@ -40,7 +41,7 @@ def cli() -> None:
 
 for command in (
     *(setup, examples, export, check, package, lint),
-    *(serve, infer, load, doctor, compare, plan),
+    *(serve, infer, load, doctor, monitor, compare, plan),
 ):
     cli.add_command(command)
 

@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 
-from tritonkit.plan.batcher import ANSWERED
 from tritonkit.plan.settings import Settings
 from tritonkit.plan.simulate import Service, Simulated, simulate
 from tritonkit.plan.stream import Stream
 from tritonkit.stats.confidence import requests_needed
 from tritonkit.stats.latency import percentile
 
-HORIZON_S = 10.0
-"""How much of the long run is simulated, unless that is too few requests, or very many."""
-
-FEWEST, MOST = 3_000, 30_000
-"""Requests of that."""
-
-WARM_UP = 0.1
-"""The share of it that is left out: it begins with an empty queue."""
-
 LIVE_S = 1.5
 """How long a live level lasts; up to four times that where so few requests make no p99."""
 
-LEVELS, REQUESTS = (3, 9), 15_000
-"""So many live levels are simulated at least and at most, and within that so many requests."""
+FEWEST = 200
+"""Requests of a simulated level, at rates at which nobody would run one live."""
+
+LEVELS, REQUESTS = (3, 9), 20_000
+"""So many levels are simulated at least and at most, and within that so many requests."""
 
 LEAST_RPS = 0.1
 
 
 @dataclass(frozen=True)
 class Level:
-    """A simulated level. mean_batch: rows of a run, None if nothing ran. refused: the share of
-    the requests. p50_ms, p99_ms: None if none was answered.
+    """What live levels at one rate show: percentiles in the median over several of them, None if
+    nothing was answered. mean_batch: rows of a run, None if nothing ran. refused: the share of the
+    requests.
+
+    A live level is short: the queue of a busy server begins empty and may not become as long as it
+    would in an hour, and of an overload it shows but the beginning.
     """
 
     rate_rps: float
@@ -47,26 +43,8 @@ class Level:
     refused: float
 
     def holds(self, slo_p99_ms: float) -> bool:
-        """No refusals, and p99 within the budget."""
+        """No refusals, and p99 within the budget: in half of the levels, as a capacity wants it."""
         return self.refused == 0 and self.p99_ms is not None and self.p99_ms <= slo_p99_ms
-
-
-def predict(
-    settings: Settings, service: Service, stream: Stream, rate_rps: float, seed: int = 0
-) -> Level:
-    """The settings at one rate, in the long run."""
-    count = int(min(MOST, max(FEWEST, HORIZON_S * rate_rps)))
-    run = _run(settings, service, stream, rate_rps, count, seed)
-    counted = slice(int(WARM_UP * count), None)
-    answered = run.outcome[counted] == ANSWERED
-    latency_ms = (run.done_s - run.intended_s)[counted][answered] * 1e3
-    return Level(
-        rate_rps,
-        percentile(latency_ms, 50),
-        percentile(latency_ms, 99),
-        run.mean_batch,
-        float(1 - answered.mean()),
-    )
 
 
 def live_s(rate_rps: float) -> float:
@@ -74,25 +52,31 @@ def live_s(rate_rps: float) -> float:
     return min(4 * LIVE_S, max(LIVE_S, requests_needed(99) / rate_rps))
 
 
-def predict_live(
+def predict(
     settings: Settings, service: Service, stream: Stream, rate_rps: float, seed: int = 0
-) -> tuple[float | None, float | None]:
-    """p50 and p99, in milliseconds, of a live level, in the median of several; None if nothing
-    was answered.
-
-    A live level is short: the queue of a busy server begins empty and does not become as long as
-    it would in the long run, and of an overload it shows but the beginning.
-    """
-    count = max(1, math.ceil(live_s(rate_rps) * rate_rps))
+) -> Level:
+    """The settings at one rate."""
+    count = max(FEWEST, math.ceil(live_s(rate_rps) * rate_rps))
     fewest, most = LEVELS
-    latencies_ms = [
-        _run(settings, service, stream, rate_rps, count, seed + number).latency_s * 1e3
+    runs = [
+        _run(settings, service, stream, rate_rps, count, seed + number)
         for number in range(min(most, max(fewest, REQUESTS // count)))
     ]
-    p50s_ms, p99s_ms = (
-        [percentile(each, q) for each in latencies_ms if len(each)] for q in (50, 99)
+    latencies_ms = [run.latency_s * 1e3 for run in runs]
+    p50_ms, p99_ms = (
+        median(percentile(each, q) or 0.0 for each in latencies_ms if len(each))
+        if any(map(len, latencies_ms))
+        else None
+        for q in (50, 99)
     )
-    return _median(p50s_ms), _median(p99s_ms)
+    executions = sum(run.runs for run in runs)
+    return Level(
+        rate_rps,
+        p50_ms,
+        p99_ms,
+        sum(run.rows for run in runs) / executions if executions else None,
+        1 - sum(map(len, latencies_ms)) / (count * len(runs)),
+    )
 
 
 def _run(
@@ -108,11 +92,6 @@ def _run(
         costs=drawn.costs,
         seed=seed,
     )
-
-
-def _median(values: Sequence[float | None]) -> float | None:
-    found = [value for value in values if value is not None]
-    return median(found) if found else None
 
 
 def throughput_rps(settings: Settings, service: Service, stream: Stream) -> float:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tritonkit.plan.predict import predict_live
+from tritonkit.plan.predict import predict
 from tritonkit.plan.search import Lanes
 from tritonkit.plan.settings import Settings, Way
 from tritonkit.plan.simulate import Service
@@ -28,7 +28,7 @@ EXPONENTS = (0.5, 0.75, 1.0, 1.4, 2.0, 2.8, 4.0)
 OVERLOADED = 3.0
 """A p99 that is so many times the budget, or more, says no more than that the rate is too high."""
 
-DOUBTS = (0.15, 0.4)
+DOUBT_P50, DOUBT_P99 = 0.15, 0.4
 """How far, as a logarithm, p50 and p99 of a live level are off by chance: so much they differ from
 level to level at one rate (benchmarks/README.md). Against it stands how far pace and exponent are
 from 1, so that a few short levels do not bend the curve."""
@@ -92,12 +92,12 @@ def _best(service: Service, seen: Sequence[Seen], stream: Stream, slo_p99_ms: fl
         corrected = correction.applied(service)
         off = sum(abs(math.log(x)) for x in correction)
         for (settings, rate_rps), of in levels.items():
-            here = predict_live(settings, corrected, stream, rate_rps)
-            beyond = predict_live(settings, corrected, stream, FASTER * rate_rps)
+            here = predict(settings, corrected, stream, rate_rps)
+            beyond = predict(settings, corrected, stream, FASTER * rate_rps)
             for level in of:
-                seen_ms = level.p50_ms, level.p99_ms
-                for doubt, *each_ms in zip(DOUBTS, here, beyond, seen_ms, strict=True):
-                    off += _off(doubt, each_ms, most_ms)
+                p50s_ms = here.p50_ms, beyond.p50_ms, level.p50_ms
+                p99s_ms = here.p99_ms, beyond.p99_ms, level.p99_ms
+                off += _off(DOUBT_P50, p50s_ms, most_ms) + _off(DOUBT_P99, p99s_ms, most_ms)
         return off
 
     best = Correction()

@@ -13,7 +13,7 @@ from tritonkit.bench.demand import holds_rate
 from tritonkit.bench.levels import connections
 from tritonkit.load.arrivals import Arrival, Arrivals, Trace
 from tritonkit.load.level import LevelRecord, Measured, Purpose, measure_level
-from tritonkit.plan.predict import LIVE_S, live_s
+from tritonkit.plan.predict import live_s
 from tritonkit.plan.recalibrate import Seen
 from tritonkit.plan.settings import Settings, Way
 from tritonkit.profile.curve import Point
@@ -28,14 +28,13 @@ FIRST_STEP, LEAST_STEP = 0.25, 0.05
 @dataclass(frozen=True)
 class Loading:
     """How open levels are loaded: the budget, the pattern of arrivals and their seed, and the
-    folder in whose `samples` each leaves its requests. least_s: how long each lasts at least.
+    folder in whose `samples` each leaves its requests.
     """
 
     slo_p99_ms: float
     arrivals: Arrivals
     seed: int
     out: Path
-    least_s: float = LIVE_S
 
     def level(
         self,
@@ -47,7 +46,7 @@ class Loading:
         """One open level at a rate. number: of the level; it has arrivals of its own."""
         from tritonkit.load.runner import Level  # patches the process for gevent
 
-        length_s = max(self.least_s, live_s(rate_rps))
+        length_s = live_s(rate_rps)
         arrivals = at_rate(self.arrivals, rate_rps, length_s)
         measured = measure_level(
             target.address,

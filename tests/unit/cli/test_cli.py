@@ -21,7 +21,7 @@ HEAVY = {
 }
 VERBS = (
     *("setup", "examples", "export", "check", "package", "lint", "serve", "infer", "load"),
-    *("doctor", "compare"),
+    *("doctor", "monitor", "compare", "plan"),
 )
 
 TEXT = '<ir_version: 8, opset_import: ["": 17]> g {}'

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tritonkit.plan.predict import predict, predict_live
+from tritonkit.plan.predict import predict
 from tritonkit.plan.recalibrate import Correction, Seen, corrections
 from tritonkit.plan.settings import Settings, Way
 from tritonkit.plan.simulate import Service
@@ -25,9 +25,8 @@ SERVICE = Service(
 def seen(truth: Correction, seed: int = 5):
     """Live levels of a server of which that correction is true."""
     for rate in (1_000, 2_500, 4_000):
-        yield Seen(
-            BATCHED, rate, *predict_live(BATCHED, truth.applied(SERVICE), STREAM, rate, seed)
-        )
+        level = predict(BATCHED, truth.applied(SERVICE), STREAM, rate, seed)
+        yield Seen(BATCHED, rate, level.p50_ms, level.p99_ms)
 
 
 @pytest.mark.parametrize("pace", [0.85, 1.0, 1.3])
