@@ -17,11 +17,11 @@ from tritonkit.stats.latency import percentile
 LIVE_S = 1.5
 """How long a live level lasts; up to four times that where so few requests make no p99."""
 
-FEWEST = 200
+FEWEST, MOST = 200, 20_000
 """Requests of a simulated level, at rates at which nobody would run one live."""
 
-LEVELS, REQUESTS = (3, 9), 20_000
-"""So many levels are simulated at least and at most, and within that so many requests."""
+LEVELS = (3, 9)
+"""So many levels are simulated at least and at most, and within that MOST requests."""
 
 LEAST_RPS = 0.1
 
@@ -56,11 +56,11 @@ def predict(
     settings: Settings, service: Service, stream: Stream, rate_rps: float, seed: int = 0
 ) -> Level:
     """The settings at one rate."""
-    count = max(FEWEST, math.ceil(live_s(rate_rps) * rate_rps))
+    count = max(FEWEST, min(MOST, math.ceil(live_s(rate_rps) * rate_rps)))
     fewest, most = LEVELS
     runs = [
         _run(settings, service, stream, rate_rps, count, seed + number)
-        for number in range(min(most, max(fewest, REQUESTS // count)))
+        for number in range(min(most, max(fewest, MOST // count)))
     ]
     latencies_ms = [run.latency_s * 1e3 for run in runs]
     p50_ms, p99_ms = (
