@@ -228,7 +228,8 @@ class Client(ClientBase):
         """Run a model that answers a request any number of times; yields answers as they come.
 
         As `infer`; needs gRPC. timeout_s: for the whole stream. Leaving the loop cancels the
-        request on the server. A stream is not tried again.
+        request on the server. A stream is not tried again. If it ends in an error, gRPC drops the
+        answers before it that were not read yet.
 
         >>> [result["n"].item() for result in client.stream("countdown", [3])]
         [2, 1, 0]

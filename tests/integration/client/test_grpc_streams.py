@@ -27,7 +27,8 @@ output [{ name: "k" data_type: TYPE_INT32 dims: [1] }]
 model_transaction_policy { decoupled: true }
 instance_group [{ kind: KIND_CPU count: 1 }]
 """
-# Counts, one answer each; for ever if count is 0. A negative count ends in an error.
+# Counts, one answer each; for ever if count is 0. A negative count ends in an error, when both
+# answers were read: gRPC drops the answers that an error overtakes.
 COUNTING = """
 import time
 from pathlib import Path
@@ -54,6 +55,9 @@ class TritonPythonModel:
             k += 1
         answer = {"flags": pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL}
         if n < 0:
+            read = Path(__file__).with_name("read")
+            while not read.exists() and not request.is_cancelled():
+                time.sleep(0.005)
             code = pb_utils.TritonError.UNAVAILABLE
             error = pb_utils.TritonError("it broke\\nin two lines", code)
             sender.send(pb_utils.InferenceResponse(error=error), **answer)
@@ -129,10 +133,11 @@ def test_an_async_stream_brings_every_answer(triton: Served) -> None:
     assert {answer.id for answer in found} == {"c"}
 
 
-def test_an_error_in_a_stream_has_its_kind(transport: GrpcTransport) -> None:
+def test_an_error_in_a_stream_has_its_kind(triton: Served, transport: GrpcTransport) -> None:
     """A model's error comes after its answers, with the status that it was given."""
     stream = transport.stream(transport.encode(count_to(-2)), timeout_s=20)
     assert [values(iter([next(stream)])) for _ in range(2)] == [[0], [1]]
+    (triton.repository / "counting" / "1" / "read").touch()
     with pytest.raises(RequestError, match="it broke in two lines") as caught:
         next(stream)
     assert caught.value.kind == "unavailable"
