@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from tritonkit.stats.causes import FAILING, HARDLY, about
@@ -39,78 +39,84 @@ def health_of(
     slo_p99_ms: a budget. Triton's counters have no percentiles: it is broken for certain where the
     mean breaks it, and nothing is said of it elsewhere.
     """
-    traffic = read_traffic(looks, version, batching.instances)
     middle = len(looks) // 2
-    halves = [
+    traffic, first, second = (
         read_traffic(part, version, batching.instances)
-        for part in (looks[: middle + 1], looks[middle:])
-    ]
-    for rule in _RULES:
-        if (found := rule(batching, traffic, halves, slo_p99_ms)) is not None:
+        for part in (looks, looks[: middle + 1], looks[middle:])
+    )
+    shown = _Shown(batching, traffic, first, second, slo_p99_ms)
+    for rule in _OF_ANY if traffic.requests < FEWEST else (*_OF_ANY, *_OF_MANY):
+        if (found := rule(shown)) is not None:
             return found, traffic
-    ended = traffic.requests + traffic.failures
-    if not ended:
+    if not traffic.requests + traffic.failures:
         return Health("healthy", "no requests"), traffic
     return Health("healthy", f"{about(traffic.busy * 100)} % of the instances' time"), traffic
 
 
-Rule = Callable[[Batching, Traffic, Sequence[Traffic], float | None], Health | None]
+class _Shown(NamedTuple):
+    """What the rules go by. first, second: the halves of the traffic's time."""
+
+    batching: Batching
+    traffic: Traffic
+    first: Traffic
+    second: Traffic
+    slo_p99_ms: float | None
 
 
-def _fails(b: Batching, t: Traffic, halves: Sequence[Traffic], slo: float | None) -> Health | None:
-    ended = t.requests + t.failures
-    share = t.failures / ended if ended else 0.0
+def _fails(shown: _Shown) -> Health | None:
+    failures = shown.traffic.failures
+    ended = shown.traffic.requests + failures
+    share = failures / ended if ended else 0.0
     if share < SOME_FAIL:
         return None
-    reason = f"{t.failures:,} of {ended:,} requests failed"
+    reason = f"{failures:,} of {ended:,} requests failed"
     return Health("failing" if share >= FAILING else "degraded", reason)
 
 
-def _late(b: Batching, t: Traffic, halves: Sequence[Traffic], slo: float | None) -> Health | None:
-    if slo is None or t.server_ms is None or t.server_ms <= slo:
+def _late(shown: _Shown) -> Health | None:
+    mean_ms, budget_ms = shown.traffic.server_ms, shown.slo_p99_ms
+    if budget_ms is None or mean_ms is None or mean_ms <= budget_ms:
         return None
     return Health(
         "failing",
-        f"requests take {about(t.server_ms)} ms in the mean; the budget of their p99 is "
-        f"{about(slo)} ms",
+        f"requests take {about(mean_ms)} ms in the mean; the budget of their p99 is "
+        f"{about(budget_ms)} ms",
     )
 
 
-def _grows(b: Batching, t: Traffic, halves: Sequence[Traffic], slo: float | None) -> Health | None:
-    before, after = (half.waiting for half in halves)
-    if t.requests < FEWEST or after < QUEUED or after < GROWN * before:
+def _grows(shown: _Shown) -> Health | None:
+    before, after = shown.first.waiting, shown.second.waiting
+    if after < QUEUED or after < GROWN * before:
         return None
     return Health(
         "degraded", f"the queue grows: from {about(before)} requests that wait to {about(after)}"
     )
 
 
-def _collapsed(
-    b: Batching, t: Traffic, halves: Sequence[Traffic], slo: float | None
-) -> Health | None:
-    together = t.requests_per_run
-    if b.scheduler == "none" or b.max_batch_size <= 1 or together is None:
+def _collapsed(shown: _Shown) -> Health | None:
+    batching, waiting = shown.batching, shown.traffic.waiting
+    together = shown.traffic.requests_per_run
+    if batching.scheduler == "none" or batching.max_batch_size <= 1 or together is None:
         return None
-    if t.requests < FEWEST or t.waiting < QUEUED or together > HARDLY:
+    if waiting < QUEUED or together > HARDLY:
         return None
     return Health(
         "degraded",
-        f"{about(t.waiting)} requests wait, and yet each has a run of its own; `tritonkit doctor` "
+        f"{about(waiting)} requests wait, and yet each has a run of its own; `tritonkit doctor` "
         "says why",
     )
 
 
-def _saturated(
-    b: Batching, t: Traffic, halves: Sequence[Traffic], slo: float | None
-) -> Health | None:
-    if t.requests < FEWEST or t.busy < SATURATED or t.waiting < QUEUED:
+def _saturated(shown: _Shown) -> Health | None:
+    busy, waiting = shown.traffic.busy, shown.traffic.waiting
+    if busy < SATURATED or waiting < QUEUED:
         return None
     return Health(
         "degraded",
-        f"the instances work {about(t.busy * 100)} % of the time, and {about(t.waiting)} requests "
-        "wait",
+        f"the instances work {about(busy * 100)} % of the time, and {about(waiting)} requests wait",
     )
 
 
-_RULES: tuple[Rule, ...] = (_fails, _late, _grows, _collapsed, _saturated)
-"""What is certain comes first."""
+_OF_ANY = (_fails, _late)
+_OF_MANY = (_grows, _collapsed, _saturated)
+"""The rules, what is certain first; the latter of at least FEWEST requests."""
