@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.integration.traffic import calling, rest
 
 from tritonkit import Client
 from tritonkit.cli.doctor import look_at, watch
@@ -273,7 +272,7 @@ def test_loaded_anew(client):
     """A model that is loaded anew while watched is found out."""
 
     def renewed() -> Iterator[None]:
-        time.sleep(0.2)  # Triton may crash otherwise: see Client.unload
+        rest()
         client.unload("renewed")
         client.load("renewed")
         yield
@@ -288,22 +287,10 @@ def test_loaded_anew(client):
 
 
 @pytest.fixture
-def under_load(client) -> Iterator[None]:
+def under_load(server) -> Iterator[None]:
     """Four callers of the model `batched`, as long as the test runs."""
-    over = threading.Event()
-
-    def call() -> None:
-        while not over.is_set():
-            client.infer("batched", steps())
-
-    with ThreadPoolExecutor(4) as pool:
-        calls = [pool.submit(call) for _ in range(4)]
-        try:
-            yield
-        finally:
-            over.set()
-    for done in calls:
-        done.result()
+    with calling(f"grpc://{server.endpoints.grpc}", "batched", steps(), callers=4):
+        yield
 
 
 @pytest.mark.usefixtures("under_load")
@@ -367,3 +354,11 @@ def test_wrong_port(tritonkit, server, protocol, port):
     (line,) = done.stderr.splitlines()
     assert done.returncode == 1
     assert f"{port}://" in line
+
+
+def test_what_is_no_triton(tritonkit, not_triton):
+    """Who answers something else is told so in one line."""
+    done = tritonkit("doctor", not_triton, "double", "--watch-s", 0.5)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "is this a Triton?" in line

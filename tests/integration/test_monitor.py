@@ -11,15 +11,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.integration.traffic import calling, rest
 
 from tritonkit import Client
-from tritonkit.cli.monitor import Watch
+from tritonkit.cli.monitor import Watch, worst
 from tritonkit.server.embedded import EmbeddedTriton
 
 DOUBLE = "(float[N,4] x) => (float[N,4] y) { y = Add(x, x) }"
@@ -47,21 +47,8 @@ def url(triton) -> str:
 @pytest.fixture
 def load(url) -> Iterator[None]:
     """Two callers, as long as the test runs."""
-    over = threading.Event()
-
-    def call() -> None:
-        with Client(url) as client:
-            while not over.is_set():
-                client.infer("double", ROW)
-
-    with ThreadPoolExecutor(2) as pool:
-        calls = [pool.submit(call) for _ in range(2)]
-        try:
-            yield
-        finally:
-            over.set()
-    for done in calls:
-        done.result()
+    with calling(url, "double", ROW):
+        yield
 
 
 @pytest.mark.usefixtures("load")
@@ -89,6 +76,14 @@ def test_a_server_that_is_not_there(tritonkit):
     assert "does not answer" in json.loads(done.stdout)["models"][0]["reason"]
 
 
+def test_what_is_no_triton(tritonkit, not_triton):
+    """Who answers something else is told so in one line."""
+    done = tritonkit("monitor", not_triton, "--once", "--window-s", 0.5)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "is this a Triton?" in line
+
+
 @pytest.mark.usefixtures("load")
 def test_budget(url):
     """A mean above the budget is failing."""
@@ -97,7 +92,7 @@ def test_budget(url):
         for _ in range(3):
             watch.look()
             time.sleep(0.2)
-        assert watch.state == "failing"
+        assert worst(watch.rows()) == "failing"
 
 
 def test_changes_are_told_once(url, wait_for):
@@ -114,8 +109,8 @@ def test_changes_are_told_once(url, wait_for):
         assert told() == []
         client.load("other")
         lines: list[str] = []
-        wait_for(lambda: lines.extend(told()) or watch.state == "healthy")
-        time.sleep(0.2)  # see Client.unload
+        wait_for(lambda: lines.extend(told()) or worst(watch.rows()) == "healthy")
+        rest()
         client.unload("other")
         wait_for(lambda: lines.extend(told()) or any("failing" in line for line in lines))
 

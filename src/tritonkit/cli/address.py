@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import click
+
 from tritonkit.errors import InputError
+
+protocol_option = click.option(
+    "--protocol",
+    type=click.Choice(["grpc", "http"]),
+    help="Of a URL that is HOST:PORT only; the default is gRPC.",
+)
 
 
 def address_of(url: str, protocol: str | None) -> str:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from tritonkit.cli.address import address_of
+from tritonkit.cli.address import protocol_option
 from tritonkit.cli.lines import print_line, printable
 from tritonkit.cli.numbers import Finite
-from tritonkit.errors import TritonkitError, request_error
+from tritonkit.cli.statistics import as_triton_speaks, connected
+from tritonkit.errors import TritonkitError
 
 if TYPE_CHECKING:
     from tritonkit.client.client import Client
     from tritonkit.stats.batching import Diagnosis
     from tritonkit.stats.traffic import Batching, Look, Traffic
-
-_TIMEOUT_S = 10.0
 
 
 @click.command()
@@ -34,11 +32,7 @@ _TIMEOUT_S = 10.0
     show_default=True,
     help="How long to watch; Ctrl-C ends it early.",
 )
-@click.option(
-    "--protocol",
-    type=click.Choice(["grpc", "http"]),
-    help="Of a URL that is HOST:PORT only; the default is gRPC.",
-)
+@protocol_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(url: str, model: str, watch_s: float, protocol: str | None, as_json: bool) -> None:
     """Say why batching does or does not happen for MODEL on the server at URL.
@@ -52,28 +46,25 @@ def doctor(url: str, model: str, watch_s: float, protocol: str | None, as_json: 
     Example:
       tritonkit doctor localhost:8001 ranker
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would log is in the error
-
     from rich.console import Console
 
     from tritonkit.cli.inputs import require_text
     from tritonkit.cli.known import naming_models
-    from tritonkit.client.client import Client
     from tritonkit.report.formats import compact
     from tritonkit.stats.batching import diagnose
     from tritonkit.stats.traffic import read_batching
 
     require_text(url, model)
-    with Client(address_of(url, protocol), timeout_s=_TIMEOUT_S, shared_memory=False) as client:
+    with connected(url, protocol) as client:
         with naming_models(client):
             config = client.config(model)
-        with _as_triton_speaks(url):
+        with as_triton_speaks(url):
             is_ensemble = bool(read_batching(config).steps)
         looks: list[Look] = []
         if not is_ensemble:
             with Console(stderr=True).status(f"watching {model} for {compact(watch_s)} s"):
                 looks = watch(lambda: look_at(client, model), _pauses(watch_s))
-    with _as_triton_speaks(url):
+    with as_triton_speaks(url):
         diagnosis = diagnose(model, config, looks)
     if as_json:
         click.echo(json.dumps(diagnosis.to_json(), indent=2, allow_nan=False))
@@ -113,17 +104,6 @@ def _pauses(watch_s: float) -> Iterator[None]:
     while (left_s := end_s - time.perf_counter()) > 0:
         time.sleep(min(left_s, max(0.5, watch_s / 20)))
         yield
-
-
-@contextmanager
-def _as_triton_speaks(url: str) -> Iterator[None]:
-    """ProtocolError for a config or statistics that no Triton would answer."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise request_error(
-            "protocol", f"{url}: the server's answer is malformed ({error!r}); is this a Triton?"
-        ) from error
 
 
 def _print(diagnosis: Diagnosis) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tritonkit.cli.address import address_of
+from tritonkit.cli.address import address_of, protocol_option
 from tritonkit.cli.lines import print_line
 from tritonkit.cli.numbers import ABOVE_0, Finite
 from tritonkit.errors import InputError
@@ -49,7 +49,7 @@ USUAL_S, MOST_S = 10.0, 86_400
     help="All of it; what the server needs to warm up is found afterwards, and left out. The "
     "default is 10, or as long as steps or a trace last.",
 )
-@click.option("--protocol", type=click.Choice(["grpc", "http"]), help="Where URL has no scheme.")
+@protocol_option
 @click.option(
     "--payloads",
     type=click.Path(path_type=Path),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections import defaultdict, deque
@@ -15,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tritonkit.cli.address import address_of
+from tritonkit.cli.address import protocol_option
 from tritonkit.cli.lines import printable
 from tritonkit.cli.numbers import Finite
+from tritonkit.cli.statistics import as_triton_speaks, connected
 from tritonkit.errors import TritonkitError
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 LOOKS = 5
 """Of a window, after the one it begins with."""
 
-_TIMEOUT_S = 5.0
 _STATES = ("healthy", "degraded", "failing")
 _COLOURS = {"healthy": "green", "degraded": "yellow", "failing": "red"}
 
@@ -46,11 +45,7 @@ _COLOURS = {"healthy": "green", "degraded": "yellow", "failing": "red"}
     show_default=True,
     help="What is shown is of so many seconds, and changes five times in them.",
 )
-@click.option(
-    "--protocol",
-    type=click.Choice(["grpc", "http"]),
-    help="Of a URL that is HOST:PORT only; the default is gRPC.",
-)
+@protocol_option
 @click.option("--once", is_flag=True, help="Watch one window, print it, and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, a line each time.")
 def monitor(
@@ -75,26 +70,28 @@ def monitor(
       tritonkit monitor localhost:8001 --slo-p99-ms 50
       tritonkit monitor localhost:8001 ranker --once --json
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would log is in the error
-
     from tritonkit.cli.inputs import require_text
-    from tritonkit.client.client import Client
 
     require_text(url, *models)
-    with Client(address_of(url, protocol), timeout_s=_TIMEOUT_S, shared_memory=False) as client:
+    with connected(url, protocol) as client:
         watch = Watch(client, models, slo_p99_ms)
-        watch.look()
+
+        def seen() -> list[Row]:
+            with as_triton_speaks(url):
+                watch.look()
+                return watch.rows()
+
+        rows = seen()
         if once:
             for _ in range(LOOKS):
                 time.sleep(window_s / LOOKS)
-                watch.look()
-            _print(url, watch.rows(), as_json)
-            raise SystemExit(0 if watch.state == "healthy" else 1)
+                rows = seen()
+            _print(url, rows, as_json)
+            raise SystemExit(0 if worst(rows) == "healthy" else 1)
         with _shown(url, as_json) as (show, tell):
             while True:
                 time.sleep(window_s / LOOKS)
-                watch.look()
-                rows = watch.rows()
+                rows = seen()
                 for line in watch.changes(rows):
                     tell(line)
                 show(rows)
@@ -179,11 +176,6 @@ class Watch:
                 health, traffic = health_of(batching, looks, version, self.slo_p99_ms)
                 rows.append(Row(name, version, health, traffic))
         return rows
-
-    @property
-    def state(self) -> str:
-        """The worst of all."""
-        return worst(self.rows())
 
     def changes(self, rows: Sequence[Row]) -> Iterator[str]:
         """A line for each that is no longer what it was."""

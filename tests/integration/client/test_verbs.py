@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +14,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from tests.integration.traffic import rest
 
 from tritonkit import AsyncClient, Client, SequencePart
 from tritonkit.client.address import parse_address
@@ -157,9 +157,6 @@ def repository(package, tmp_path_factory):
 
 
 LOADED = ("double", "wide", "counting", "wait")
-
-REST_S = 0.2
-"""Between a model's last answer and its unloading: see `Client.unload`."""
 
 
 @pytest.fixture(scope="module")
@@ -485,7 +482,7 @@ def files_of(repository, model, onnx):
 def spare(triton):
     """The name of a model that is not loaded before and after the test."""
     yield "spare"
-    time.sleep(REST_S)
+    rest()
     with Client(f"grpc://{triton.endpoints.grpc}") as client:
         client.unload("spare")
 
@@ -496,7 +493,7 @@ def test_load_and_unload(client, spare, wait_for):
         client.infer(spare, X)
     client.load(spare)
     np.testing.assert_array_equal(client.infer(spare, X)["y"], X + X)
-    time.sleep(REST_S)
+    rest()
     client.unload(spare, dependents=True)
     wait_for(lambda: not client.is_ready(spare))
     with pytest.raises(RequestError):
