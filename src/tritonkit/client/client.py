@@ -358,7 +358,7 @@ class Client(ClientBase):
 
         Let it rest for some tenths of a second first: Triton 2.51 may crash if it unloads a model
         in the moment after an answer, while the model's thread has not yet come back for the next
-        request (about once in 900 times on a busy machine).
+        request.
 
         >>> client.unload("countdown")
         >>> client.is_ready("countdown")

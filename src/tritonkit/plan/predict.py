@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -63,20 +64,20 @@ def predict(
         for number in range(min(most, max(fewest, MOST // count)))
     ]
     latencies_ms = [run.latency_s * 1e3 for run in runs]
-    p50_ms, p99_ms = (
-        median(percentile(each, q) or 0.0 for each in latencies_ms if len(each))
-        if any(map(len, latencies_ms))
-        else None
-        for q in (50, 99)
-    )
     executions = sum(run.runs for run in runs)
     return Level(
         rate_rps,
-        p50_ms,
-        p99_ms,
+        _median(latencies_ms, 50),
+        _median(latencies_ms, 99),
         sum(run.rows for run in runs) / executions if executions else None,
         1 - sum(map(len, latencies_ms)) / (count * len(runs)),
     )
+
+
+def _median(samples: Sequence[np.ndarray], q: float) -> float | None:
+    """Of a percentile of each; None if none has one."""
+    found = [p for each in samples if (p := percentile(each, q)) is not None]
+    return median(found) if found else None
 
 
 def _run(

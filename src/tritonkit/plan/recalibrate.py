@@ -7,6 +7,7 @@ for each way to run make up for that: a pace on all times, and an exponent on th
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -88,6 +89,7 @@ def _best(service: Service, seen: Sequence[Seen], stream: Stream, slo_p99_ms: fl
         levels[level.settings, level.rate_rps].append(level)
     most_ms = OVERLOADED * slo_p99_ms
 
+    @functools.cache
     def cost(correction: Correction) -> float:
         corrected = correction.applied(service)
         off = sum(abs(math.log(x)) for x in correction)
