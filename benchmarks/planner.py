@@ -93,14 +93,11 @@ class Arms:
         names = list(self._targets)
         for name in names if self._number % 2 else names[::-1]:
             rate_rps = next_rate(self.trials[name], self._guesses[name])
-            record = self.level(name, rate_rps, self._number)
+            target = self._targets[name]
+            record = self._loading.level(target, rate_rps, "search", self._number).record
             if not record.generator_bound:
                 trial = Trial(rate_rps, bool(record.holds_slo), self._number)
                 self.trials[name].append(trial)
-
-    def level(self, name: str, rate_rps: float, number: int):
-        """One level at a rate."""
-        return self._loading.level(self._targets[name], rate_rps, "search", number).record
 
     def capacity(self, name: str) -> Capacity:
         """As measured so far."""
@@ -138,12 +135,12 @@ def accuracy(models: Mapping[str, float], out: Path) -> Iterator[Row]:
             found.append(planned(model, slo_ms, out / f"{model}-{number}", curve))
         yield predicted(
             f"{model}: capacity, predicted : measured, req/s",
-            [(plan.predicted.capacity_rps, plan.measured.capacity_rps) for plan in found],
+            [(each.predicted.capacity_rps, each.measured.capacity_rps) for each in found],
             0.1,
         )
         yield predicted(
             f"{model}: p99 at 70 % of it, predicted : measured, ms",
-            [(plan.predicted.p99_ms, plan.measured.p99_ms) for plan in found],
+            [(each.predicted.p99_ms, each.measured.p99_ms) for each in found],
             0.2,
         )
         yield Row(f"{model}: wall time of a plan, s", found[0].wall_s, None, None, "")
