@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import threading
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,8 +17,8 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from tests.integration.traffic import calling
 
-from tritonkit import Client
 from tritonkit.repository.config import DynamicBatching
 from tritonkit.server.embedded import EmbeddedTriton
 
@@ -40,14 +37,11 @@ SUMMARIES = (
 
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], str]:
-    """The path of one of Prometheus's programs. CI has them; elsewhere they may be missing."""
+    """The path of one of Prometheus's programs. `.ci/run` installs them on Debian."""
 
     def find(name: str) -> str:
         if (path := shutil.which(name)) is None:
-            need = f"{name} is not installed: apt-get install prometheus"
-            if os.environ.get("CI"):
-                pytest.fail(need)
-            pytest.skip(need)
+            pytest.skip(f"{name} is not installed: apt-get install prometheus")
         return path
 
     return find
@@ -110,31 +104,16 @@ class Prometheus:
 def tritons(installed, package, tmp_path_factory) -> Iterator[dict[str, EmbeddedTriton]]:
     """One with a scheduler and one without, under load."""
     folder = tmp_path_factory.mktemp("monitoring")
-    over = threading.Event()
-
-    def call(url: str) -> None:
-        with Client(url) as client:
-            while not over.is_set():
-                client.infer("double", ROW)
-                time.sleep(0.002)
-
+    servers = {}
     with ExitStack() as stack:
-        servers = {}
         for arm, batching in (("batched", DynamicBatching(2_000)), ("unbatched", None)):
-            package(folder / arm, DOUBLE, name="double", dynamic_batching=batching)
+            package(folder / arm, DOUBLE, name="double", scheduler=batching)
             log = folder / f"{arm}.log"
             server = EmbeddedTriton(folder / arm, log=log, drain=False, options=SUMMARIES)
             servers[arm] = stack.enter_context(server)
-        pool = stack.enter_context(ThreadPoolExecutor(8))
-        stack.callback(over.set)
-        calls = [
-            pool.submit(call, f"grpc://{server.endpoints.grpc}")
-            for server in servers.values()
-            for _ in range(4)
-        ]
+            url = f"grpc://{server.endpoints.grpc}"
+            stack.enter_context(calling(url, "double", ROW, callers=4, pause_s=0.002))
         yield servers
-    for done in calls:
-        done.result()
 
 
 @pytest.fixture(scope="module")
