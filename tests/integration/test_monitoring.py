@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -17,8 +18,10 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, start_http_server
 from tests.integration.traffic import calling
 
+from tritonkit.client.hooks import prometheus_hook
 from tritonkit.repository.config import DynamicBatching
 from tritonkit.server.embedded import EmbeddedTriton
 
@@ -77,9 +80,10 @@ def test_each_alert_is_tried():
 
 def test_each_record_is_tried():
     """Each recording rule has a value that is known."""
-    (group,) = yaml.safe_load((RULES / "rules.yml").read_text())["groups"]
+    groups = yaml.safe_load((RULES / "rules.yml").read_text())["groups"]
+    records = [rule["record"] for group in groups for rule in group["rules"]]
     said = (RULES / "tests/rules.test.yml").read_text()
-    assert [rule["record"] for rule in group["rules"] if rule["record"] not in said] == []
+    assert [record for record in records if record not in said] == []
 
 
 class Prometheus:
@@ -117,14 +121,29 @@ def tritons(installed, package, tmp_path_factory) -> Iterator[dict[str, Embedded
 
 
 @pytest.fixture(scope="module")
-def prometheus(program, tritons, tmp_path_factory) -> Iterator[Prometheus]:
+def clients(tritons) -> Iterator[str]:
+    """HOST:PORT of a process that calls a Triton and publishes what it sees: this one."""
+    registry = CollectorRegistry()
+    server, thread = start_http_server(0, "127.0.0.1", registry)
+    url = f"grpc://{tritons['batched'].endpoints.grpc}"
+    with calling(url, "double", ROW, pause_s=0.02, hooks=[prometheus_hook(registry)]):
+        yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def prometheus(program, tritons, clients, tmp_path_factory) -> Iterator[Prometheus]:
     """With the project's own rules; it scrapes more often, and finds the servers by address."""
     folder = tmp_path_factory.mktemp("prometheus")
     for path in RULES.glob("*.yml"):
         shutil.copy(path, folder)
     config = yaml.safe_load((RULES / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    for job in config["scrape_configs"]:
+    *arms, own = config["scrape_configs"]
+    own["static_configs"] = [{"targets": [clients]}]
+    for job in arms:
         del job["dns_sd_configs"]
         (arm,) = (rule["replacement"] for rule in job["relabel_configs"])
         job["static_configs"] = [{"targets": [tritons[arm].endpoints.metrics]}]
@@ -181,8 +200,8 @@ def test_dashboards_use_rules_that_are_there(path):
         for group in yaml.safe_load((RULES / file).read_text())["groups"]
         for rule in group["rules"]
     }
-    used = {word for word in said.replace("(", " ").replace("{", " ").split() if "triton:" in word}
-    assert used and {word.strip('",)') for word in used} <= names
+    used = set(re.findall(r"(?:triton|client):\w+:?\w*", said))
+    assert used and used <= names
 
 
 def test_batching_shows(prometheus, wait_for):
@@ -209,3 +228,10 @@ def test_nothing_is_alarmed(prometheus, wait_for):
     groups = prometheus.ask("rules", type="alert")["groups"]
     states = {rule["name"]: rule["state"] for group in groups for rule in group["rules"]}
     assert len(states) >= 8 and set(states.values()) == {"inactive"}
+
+
+def test_clients_see_more_than_the_server(prometheus, wait_for):
+    """A client's p99 is above p50, and both are there."""
+    wait_for(lambda: bool(prometheus.values("client:request_seconds:p99")))
+    (p50,), (p99,) = (prometheus.values(f"client:request_seconds:p{q}") for q in (50, 99))
+    assert 0 < p50 < p99

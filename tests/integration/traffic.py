@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
 
 from tritonkit import Client
+from tritonkit.client.events import Hook
 
 
 @contextmanager
 def calling(
-    url: str, model: str, value: np.ndarray, *, callers: int = 2, pause_s: float = 0.0
+    url: str,
+    model: str,
+    value: np.ndarray,
+    *,
+    callers: int = 2,
+    pause_s: float = 0.0,
+    hooks: Sequence[Hook] = (),
 ) -> Iterator[None]:
     """Callers that ask one request after the other, as long as the block runs; none may fail."""
     over = threading.Event()
 
     def call() -> None:
-        with Client(url) as client:
+        with Client(url, hooks=hooks) as client:
             while not over.is_set():
                 client.infer(model, value)
                 over.wait(pause_s)
