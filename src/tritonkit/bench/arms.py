@@ -15,6 +15,7 @@ from tritonkit.repository.config import DynamicBatching, ModelConfig
 from tritonkit.repository.layout import write_variant
 from tritonkit.server.baseline import OrtBaseline
 from tritonkit.server.embedded import EmbeddedTriton
+from tritonkit.server.external import ExternalServer
 from tritonkit.server.interface import Server
 from tritonkit.server.work import WorkFolder
 
@@ -77,11 +78,24 @@ def running(
     """The arm's server, ready, and a client of it; both end with the block."""
     with WorkFolder() as work:
         variant = work / "repository"
-        with arm_server(arm, repository, config, variant, log, cpus) as server:
-            # As the load goes, and a failure is to be seen, not mended.
-            address = f"http://{server.endpoints.http}"
-            with Client(address, retries=NO_RETRIES, shared_memory=False) as client:
-                yield server, client
+        with (
+            arm_server(arm, repository, config, variant, log, cpus) as server,
+            called(server) as client,
+        ):
+            yield server, client
+
+
+@contextmanager
+def reached(http: str) -> Iterator[tuple[Server, Client]]:
+    """A server that is up, at host:port, and a client of it, which ends with the block."""
+    server = ExternalServer(http)
+    with called(server) as client:
+        yield server, client
+
+
+def called(server: Server) -> Client:
+    """A client as the load is: over HTTP; and a failure is to be seen, not mended."""
+    return Client(f"http://{server.endpoints.http}", retries=NO_RETRIES, shared_memory=False)
 
 
 def candidates(arm: ArmName, cpus: int) -> tuple[tuple[int, int], ...]:

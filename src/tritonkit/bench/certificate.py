@@ -53,12 +53,26 @@ class AsAsked(NamedTuple):
     statements: tuple[str, ...]
 
 
+def runs_on(server: Server, model: str) -> tuple[Mapping[str, Any], int, int]:
+    """The config that a live server has of a model, its threads and its instances.
+
+    CheckFailedError if it does not say how many threads: then nobody knows what is measured.
+    """
+    with Client(f"http://{server.endpoints.http}") as client:
+        effective = client.config(model)
+    said = effective.get("parameters", {}).get("intra_op_thread_count", {}).get("string_value", "")
+    if not said.isdecimal():
+        raise CheckFailedError(
+            f"{server.endpoints.http}: the config of '{model}' has no intra_op_thread_count, so "
+            "nobody knows on how many threads it runs; serve what tritonkit packaged"
+        )
+    instances = sum(int(g.get("count", 1)) for g in effective["instance_group"])
+    return effective, int(said), instances
+
+
 def require_as_asked(arm: ArmName, server: Server, asked: ModelConfig) -> AsAsked:
     """Ask the server what it runs. CheckFailedError if that is not what was asked."""
-    with Client(f"http://{server.endpoints.http}") as client:
-        effective = client.config(asked.name)
-    threads = int(effective["parameters"]["intra_op_thread_count"]["string_value"])
-    instances = sum(int(g.get("count", 1)) for g in effective["instance_group"])
+    effective, threads, instances = runs_on(server, asked.name)
     versions = {effective["parameters"].get("onnxruntime_version", {}).get("string_value")}
     statements = []
     if server.endpoints.metrics is not None:

@@ -92,6 +92,7 @@ def _question(what: Comparison, subject: Subject) -> dict[str, Any]:
         "rate_rps": what.rate_rps,
         "level_s": what.level_s,
         "arms": list(what.arms),
+        "endpoints": dict(what.endpoints),
         "seed": what.seed,
         "machine": describe_machine(),
         "cpus": [list(subject.cpus.server), list(subject.cpus.generator)],
@@ -157,7 +158,7 @@ def _method(
         "seed": what.seed,
         "payloads": asdict(mix),
         "generator_cpus": subject.cpus.generator,
-        "server_cpus": subject.cpus.server,
+        "server_cpus": () if what.endpoints else subject.cpus.server,
         "generator_first": progress.first_in_line,
         "wall_s": wall_s,
         "batching_must_gain": MUST_GAIN,
@@ -171,6 +172,13 @@ def _notes(what: Comparison, subject: Subject) -> list[str]:
         notes.append(
             f"Levels of {what.level_s:g} s give a rough p99 each; the capacity rests on all of "
             "them together."
+        )
+    if what.endpoints:
+        where = ", ".join(f"{arm} at {http}" for arm, http in what.endpoints.items())
+        notes.append(
+            f"Servers that were up already, as they were ({where}): their threads, instances and "
+            "CPUs are what whoever started them chose, and the ceiling is that of the machine with "
+            "the load generator."
         )
     if subject.payload_source != PAYLOADS:
         notes.append("The inputs were random values, not real requests.")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tritonkit.bench.arms import arm_config, running
+from tritonkit.bench.arms import arm_config, reached, running
 from tritonkit.bench.certificate import certify, require_as_asked
 from tritonkit.bench.levels import (
     Wanted,
@@ -76,7 +76,9 @@ def measure(
             config = arm_config(name, subject.config, best.threads, best.instances)
             log = out / "logs" / f"{name}.log"
             server, client = stack.enter_context(
-                running(name, what.repository, config, log, subject.cpus.server)
+                reached(what.endpoints[name])
+                if name in what.endpoints
+                else running(name, what.repository, config, log, subject.cpus.server)
             )
             require_as_asked(name, server, config)
             check_answers(name, what.model, client, subject)

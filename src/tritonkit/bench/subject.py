@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ class Comparison:
     """What to compare. level_s: the seconds of each level; seed: of the arrivals.
 
     time_budget_s: for the levels of all arms; what comes before them takes about a minute more.
+    endpoints: host:port of the arms that are up already; the others are started and tuned.
     soak_minutes: how long the chosen arm is loaded at last; 0: not at all.
     """
 
@@ -43,6 +44,7 @@ class Comparison:
     level_s: float
     time_budget_s: float
     arms: tuple[ArmName, ...] = USUAL_ARMS
+    endpoints: Mapping[ArmName, str] = field(default_factory=dict)
     soak_minutes: float = 0.0
     cost_per_hour: float | None = None
     seed: int = 0

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from tritonkit.bench.arms import arm_config, candidates, running
+from tritonkit.bench.arms import arm_config, candidates, reached, running
+from tritonkit.bench.certificate import runs_on
 from tritonkit.bench.result import ArmName, TuningRun
 from tritonkit.bench.subject import Comparison, Subject
 from tritonkit.load.runner import Level, run_level
@@ -23,20 +24,26 @@ def tune(
 ) -> tuple[TuningRun, ...]:
     """Short closed loops on all candidates in turn; the one with the highest rate is chosen.
 
-    All candidates are up at the same time, so that rounds over them cost no restarts. Each
-    counts with its best round: what disturbs a short run on a busy machine only slows it.
+    A server that is up already is its only candidate. All candidates are up at the same time, so
+    that rounds over them cost no restarts. Each counts with its best round: what disturbs a short
+    run on a busy machine only slows it.
     """
     level = Level("closed", USERS, MEASURE_S)
-    pairs = candidates(arm, len(subject.cpus.server))
     best: dict[tuple[int, int], LevelStats] = {}
     with ExitStack() as stack:
         servers = {}
-        for threads, instances in pairs:
-            config = arm_config(arm, subject.config, threads, instances)
-            log = out / "logs" / f"{arm}-tuning-{threads}x{instances}.log"
-            servers[threads, instances], _ = stack.enter_context(
-                running(arm, what.repository, config, log, subject.cpus.server)
-            )
+        if arm in what.endpoints:
+            server, _ = stack.enter_context(reached(what.endpoints[arm]))
+            _, threads, instances = runs_on(server, what.model)
+            servers[threads, instances] = server
+        else:
+            for threads, instances in candidates(arm, len(subject.cpus.server)):
+                config = arm_config(arm, subject.config, threads, instances)
+                log = out / "logs" / f"{arm}-tuning-{threads}x{instances}.log"
+                servers[threads, instances], _ = stack.enter_context(
+                    running(arm, what.repository, config, log, subject.cpus.server)
+                )
+        pairs = list(servers)
         for _ in range(ROUNDS):
             for pair in pairs:
                 run = run_level(f"http://{servers[pair].endpoints.http}", subject.requests, level)
@@ -44,7 +51,7 @@ def tune(
                 if pair not in best or found.achieved_rps > best[pair].achieved_rps:
                     best[pair] = found
     chosen = max(pairs, key=lambda pair: best[pair].achieved_rps)
-    tell(f"{arm}: best with {lane_words(*chosen)}")
+    tell(f"{arm}: {'runs' if arm in what.endpoints else 'best'} with {lane_words(*chosen)}")
     return tuple(
         TuningRun(*pair, best[pair].achieved_rps, best[pair].p99_ms, chosen=pair == chosen)
         for pair in pairs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,24 @@ class _Arms(click.ParamType):
         return tuple(arm for arm in ARMS if arm in asked)
 
 
+class _Endpoint(click.ParamType):
+    """ARM=URL as the arm and host:port. Load goes over plain HTTP."""
+
+    name = "arm=url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from tritonkit.bench.arms import ARMS
+        from tritonkit.client.address import parse_address
+
+        arm, found, url = str(value).partition("=")
+        if arm not in ARMS or not found:
+            self.fail(f"{value!r} is not ARM=URL; the arms are {','.join(ARMS)}.", param, ctx)
+        address = parse_address(url)
+        if address.protocol != "http" or address.secure or address.path:
+            self.fail(f"{url!r}: load goes over plain HTTP; give http://HOST:PORT.", param, ctx)
+        return arm, address.netloc
+
+
 @click.command()
 @click.argument("model")
 @click.option(
@@ -50,9 +69,15 @@ class _Arms(click.ParamType):
 @click.option(
     "--arms",
     type=_Arms(),
-    default="ort_baseline,triton_unbatched,triton_batched",
-    show_default=True,
-    help="What is compared; ort_batcher is a session with a hand-written batcher.",
+    help="What is compared; the default is ort_baseline,triton_unbatched,triton_batched. "
+    "ort_batcher is a session with a hand-written batcher.",
+)
+@click.option(
+    "--endpoint",
+    "endpoints",
+    type=_Endpoint(),
+    multiple=True,
+    help="An arm that is up already, such as triton_batched=http://localhost:8000; twice or more.",
 )
 @click.option(
     "--rate-rps",
@@ -108,7 +133,8 @@ def compare(
     model: str,
     repository: Path,
     slo_p99_ms: float,
-    arms: tuple[ArmName, ...],
+    arms: tuple[ArmName, ...] | None,
+    endpoints: tuple[tuple[ArmName, str], ...],
     rate_rps: float | None,
     per_day: float | None,
     peak_factor: float,
@@ -156,11 +182,12 @@ def compare(
         raise InputError("--cost-per-hour needs a rate to serve: --rate-rps or --per-day")
     if bool(fail_if) != (baseline is not None):
         raise InputError("--fail-if and --baseline go together: what is worse than what?")
+    asked = _arms(arms, dict(endpoints), soak_minutes)
     rules = [parse_rule(text) for text in fail_if]
     before = read_result(baseline) if baseline else None
     if before is not None and baseline is not None:
         require_same_question(before, baseline, model, slo_p99_ms)
-        require_comparable(rules, before, arms, rate_rps)
+        require_comparable(rules, before, asked, rate_rps)
     # Locust warns that all users start at once, which is what is wanted here.
     logging.getLogger("locust").setLevel(logging.ERROR)
     out = out or Path("results") / model
@@ -170,14 +197,15 @@ def compare(
         slo_p99_ms=slo_p99_ms,
         rate_rps=rate_rps,
         level_s=level_s or (5.0 if thorough else 2.0),
-        time_budget_s=time_budget_s or (240.0 if thorough else 33.0) * len(arms),
-        arms=arms,
+        time_budget_s=time_budget_s or (240.0 if thorough else 33.0) * len(asked),
+        arms=asked,
+        endpoints=dict(endpoints),
         soak_minutes=soak_minutes or 0.0,
         cost_per_hour=cost_per_hour,
         seed=seed,
     )
     progress = Console(stderr=True)
-    minutes = (what.time_budget_s + 25 * len(arms)) / 60 + what.soak_minutes
+    minutes = (what.time_budget_s + 25 * len(asked)) / 60 + what.soak_minutes
     with publish(out, resume=resume) as folder:
         with progress.status(f"comparing {model}: about {minutes:.0f} minutes"):
             result = run(what, folder, partial(print_progress, progress))
@@ -196,3 +224,26 @@ def compare(
             click.echo(found.line, err=as_json)
         if any(found.failed for found in judged):
             raise CheckFailedError(f"worse than {baseline}")
+
+
+def _arms(
+    asked: tuple[ArmName, ...] | None,
+    endpoints: Mapping[ArmName, str],
+    soak_minutes: float | None,
+) -> tuple[ArmName, ...]:
+    """What is compared. Servers that are up are compared with one another alone: beside one that is
+    started and tuned here they would have other CPUs, and work while it does.
+    """
+    from tritonkit.bench.arms import ARMS, USUAL_ARMS
+
+    if not endpoints:
+        return asked or USUAL_ARMS
+    if asked is not None and set(asked) != set(endpoints):
+        raise InputError("--arms and --endpoint name other arms; with --endpoint leave --arms out")
+    if len(endpoints) < 2:
+        raise InputError("one arm is no comparison; give --endpoint twice or more")
+    if soak_minutes:
+        raise InputError(
+            "--soak follows the memory of the server, which --endpoint does not see; leave one out"
+        )
+    return tuple(arm for arm in ARMS if arm in endpoints)

@@ -1,1 +1,3 @@
-"""Servers that tritonkit starts and stops: the embedded Triton and the ONNX Runtime baseline."""
+"""Servers: the embedded Triton and the ONNX Runtime baseline, which tritonkit starts and stops, and
+those of others.
+"""
