@@ -8,10 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tritonkit.repository.config import ModelConfig
-from tritonkit.repository.layout import CONFIG, model_file, versions, write_model
-
-CONFIGS = "configs"
-"""Where in a model's folder Triton looks for a config that --model-config-name names."""
+from tritonkit.repository.layout import (
+    CONFIG,
+    CONFIGS,
+    UNBATCHED,
+    model_file,
+    versions,
+    write_model,
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,10 @@ def apply_config(repository: Path, config: ModelConfig) -> Applied:
         config = replace(config, version_policy=served)
     present = (folder / CONFIG).read_bytes()
     kept = next(path for path in _places(folder, before) if _is_free(path, present))
-    new = [path for path in (kept.parent, kept, folder / str(number)) if not path.exists()]
+    unbatched = folder / UNBATCHED
+    without = unbatched.read_bytes() if unbatched.is_file() else None
+    written = (kept.parent, kept, unbatched, folder / str(number))
+    new = [path for path in written if not path.exists()]
     files = {p.relative_to(source).as_posix(): p for p in source.rglob("*") if p.is_file()}
     place = kept.relative_to(folder).as_posix()
     try:
@@ -48,6 +55,8 @@ def apply_config(repository: Path, config: ModelConfig) -> Applied:
     except BaseException:
         if (folder / CONFIG).read_bytes() == present:
             _remove(new)
+            if without is not None:
+                unbatched.write_bytes(without)
         raise
     return Applied(number, before, kept)
 

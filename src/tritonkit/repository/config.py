@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tritonkit.errors import RepositoryError
@@ -85,6 +85,12 @@ class ModelConfig:
     def wire_outputs(self) -> tuple[TensorSpec, ...]:
         """What an answer has."""
         return tuple(tensor.wire_spec(self.max_batch_size > 0) for tensor in self.outputs)
+
+    def unbatched(self) -> ModelConfig:
+        """The same without a dynamic batcher: each request is a run of its own. Sequences keep
+        theirs, without which they cannot be served.
+        """
+        return replace(self, dynamic_batching=None)
 
     def _refusals(self) -> Iterator[str]:
         for what, least in _LEAST.items():

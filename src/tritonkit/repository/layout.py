@@ -1,5 +1,8 @@
 """The folders of a model repository: `<repository>/<model>/{config.pbtxt, <version>/model.onnx}`.
 
+Beside a model's config lies `configs/unbatched.pbtxt`, the same without a scheduler: a second
+Triton, with --model-config-name=unbatched, serves the same folders to compare.
+
 A version is written to a temporary folder and renamed into place, so a server or a crash never
 meets half of one.
 """
@@ -20,6 +23,9 @@ from tritonkit.repository.config import ModelConfig, VersionPolicy
 
 CONFIG = "config.pbtxt"
 MODEL = "model.onnx"
+CONFIGS = "configs"
+"""Where in a model's folder Triton looks for a config that --model-config-name names."""
+UNBATCHED = f"{CONFIGS}/unbatched.pbtxt"
 
 
 def model_names(repository: Path) -> list[str]:
@@ -118,7 +124,8 @@ def write_model(
     keep_payloads: bool = True,
     beside: Mapping[str, Path | bytes] | None = None,
 ) -> Path:
-    """Write one version of a model and its config; returns the version's folder.
+    """Write one version of a model, its config, and that without a scheduler; returns the
+    version's folder.
 
     files: what goes into the version folder, by its place there; one is `model.onnx`. A Path is
     copied, bytes are written.
@@ -134,7 +141,7 @@ def write_model(
         version=version,
         payloads=payloads,
         keep_payloads=keep_payloads,
-        beside=beside or {},
+        beside={**(beside or {}), UNBATCHED: pbtxt.encode(config.unbatched()).encode()},
     )
 
 
@@ -177,8 +184,16 @@ def write_entry(
             (work / PAYLOADS).replace(folder / PAYLOADS)
         elif not keep_payloads:
             (folder / PAYLOADS).unlink(missing_ok=True)
-        (work / CONFIG).replace(folder / CONFIG)
+        replace_if_other(work / CONFIG, folder / CONFIG)
     return target
+
+
+def replace_if_other(new: Path, old: Path) -> None:
+    """Put a file in the place of another, unless they are equal: Triton goes by the time of a file,
+    and for a config that is newer it loads every version again.
+    """
+    if not old.is_file() or old.read_bytes() != new.read_bytes():
+        new.replace(old)
 
 
 def _put(content: Path | bytes, target: Path) -> None:

@@ -268,6 +268,8 @@ def test_package(repository):
         "m/1/model.onnx",
         "m/1/verification.json",
         "m/config.pbtxt",
+        "m/configs",
+        "m/configs/unbatched.pbtxt",
     ]
 
 

@@ -1,6 +1,7 @@
 """Other settings as a new version of a model, and the way back."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -60,24 +61,37 @@ def test_next_version(repository):
 
 
 def test_all_else_stays(repository):
-    """Nothing that was there is changed but config.pbtxt, and that is kept."""
+    """Nothing that was there is changed but the configs, and config.pbtxt is kept."""
     before = tree(repository)
     done = apply_config(repository, planned(repository))
     after = tree(repository)
     config = before.pop("m/config.pbtxt")
+    del before["m/configs/unbatched.pbtxt"]
     assert before.items() <= after.items()
     assert done.kept == repository / "m" / "configs" / "version-1.pbtxt"
     assert done.kept.read_bytes() == config
 
 
+def test_unbatched(repository):
+    """The config without a scheduler has the new settings too."""
+    apply_config(repository, planned(repository))
+    text = (repository / "m" / "configs" / "unbatched.pbtxt").read_text()
+    assert "count: 2" in text and "dynamic_batching" not in text
+
+
 def test_way_back(repository):
-    """The kept config over config.pbtxt and the new version gone is what was there before."""
+    """The kept config over config.pbtxt and the new version gone is what was there before, but for
+    the config without a scheduler.
+    """
     before = tree(repository)
     done = apply_config(repository, planned(repository))
     done.kept.replace(repository / "m" / "config.pbtxt")
     for path in (repository / "m" / "2").iterdir():
         path.unlink()
-    assert tree(repository) == before
+    after = tree(repository)
+    for files in (before, after):
+        del files["m/configs/unbatched.pbtxt"]
+    assert after == before
 
 
 def test_proof_stays(repository):
@@ -137,7 +151,6 @@ def test_again(repository):
 
 def test_a_kept_config_is_not_overwritten(repository):
     """Another file in the place of the kept config stays, and the config goes beside it."""
-    (repository / "m" / "configs").mkdir()
     (repository / "m" / "configs" / "version-1.pbtxt").write_text("mine")
     done = apply_config(repository, planned(repository))
     assert (repository / "m" / "configs" / "version-1.pbtxt").read_text() == "mine"
@@ -168,9 +181,14 @@ def test_served_version(tmp_path, repository):
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
-@pytest.mark.parametrize("at", ["model.onnx", "config.pbtxt", "version-1.pbtxt"])
-def test_it_fails(repository, monkeypatch, error, at):
-    """If a copy or a rename fails, or Ctrl-C comes, the model is as it was before."""
+@pytest.mark.parametrize("at", ["model.onnx", "config.pbtxt", "version-1.pbtxt", "unbatched.pbtxt"])
+@pytest.mark.parametrize("older", [True, False])
+def test_it_fails(repository, monkeypatch, error, at, older):
+    """If a copy or a rename fails, or Ctrl-C comes, the model is as it was before; also one of a
+    time when nothing lay in configs/.
+    """
+    if older:
+        shutil.rmtree(repository / "m" / "configs")
     before = tree(repository)
     folders = sorted(p for p in repository.rglob("*") if p.is_dir())
     copy, move = layout.shutil.copyfile, layout.Path.replace

@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 
 from tritonkit.errors import RepositoryError
-from tritonkit.repository import layout
-from tritonkit.repository.config import ConfigTensor, DynamicBatching, ModelConfig
+from tritonkit.repository import layout, pbtxt
+from tritonkit.repository.config import (
+    ConfigTensor,
+    DynamicBatching,
+    ModelConfig,
+    SequenceBatching,
+)
 from tritonkit.repository.layout import (
     is_ensemble,
     model_file,
@@ -26,6 +31,9 @@ CONFIG = ModelConfig(
     outputs=(ConfigTensor("y", data_type("FP32"), (4,)),),
     max_batch_size=8,
 )
+
+# Of a model folder with one version.
+ENTRIES = ["1", "config.pbtxt", "configs"]
 
 
 def given(folder: Path, **contents: str) -> dict[str, Path]:
@@ -55,7 +63,7 @@ def repository(tmp_path):
 
 
 def test_write(tmp_path):
-    """A new model has its config, its payloads, and version 1 with its files, and nothing else."""
+    """A new model has its configs, its payloads, and version 1 with its files, and nothing else."""
     payloads = tmp_path / "p"
     payloads.write_text("payloads")
     written = write_model(
@@ -67,7 +75,36 @@ def test_write(tmp_path):
     assert written == tmp_path / "deep" / "repo" / "m" / "1"
     found = tree(tmp_path / "deep" / "repo")
     assert found.pop("m/config.pbtxt").startswith('name: "m"')
+    assert found.pop("m/configs/unbatched.pbtxt").startswith('name: "m"')
     assert found == {"m/1/model.onnx": "one", "m/1/extra": "more", "m/payloads.npz": "payloads"}
+
+
+def test_unbatched(tmp_path, repository):
+    """Beside the config lies the same without its scheduler, for --model-config-name=unbatched."""
+    batched = replace(CONFIG, instances=3, dynamic_batching=DynamicBatching(77))
+    write_model(repository, batched, given(tmp_path / "in", model="two"))
+    text = (repository / "m" / "configs" / "unbatched.pbtxt").read_text()
+    assert replace(pbtxt.decode(text, "it", "m"), base="") == replace(CONFIG, instances=3)
+
+
+def test_unbatched_of_a_stateful_model(tmp_path):
+    """Sequences keep their scheduler, without which nothing would keep their states."""
+    sequences = replace(CONFIG, sequence_batching=SequenceBatching())
+    write_model(tmp_path / "repo", sequences, given(tmp_path / "in", model="one"))
+    folder = tmp_path / "repo" / "m"
+    text = (folder / "config.pbtxt").read_text()
+    assert (folder / "configs" / "unbatched.pbtxt").read_text() == text
+    assert "sequence_batching" in text
+
+
+def test_unbatched_is_replaced(tmp_path, repository):
+    """A model that loses its scheduler leaves no older settings behind for the other server."""
+    batched = replace(CONFIG, instances=3, dynamic_batching=DynamicBatching(77))
+    for config in (batched, CONFIG):
+        write_model(repository, config, given(tmp_path / "in", model="two"))
+    folder = repository / "m"
+    without = (folder / "configs" / "unbatched.pbtxt").read_text()
+    assert without == (folder / "config.pbtxt").read_text()
 
 
 def test_subfolders(tmp_path):
@@ -81,7 +118,9 @@ def test_subfolders(tmp_path):
 def test_readable_by_others(tmp_path):
     """Another user, such as a container's, can read what was written."""
     written = write_model(tmp_path / "repo", CONFIG, given(tmp_path / "in", model="one"))
-    for path in (written, written / "model.onnx", written.parent, written.parent / "config.pbtxt"):
+    model = written.parent
+    configs = (model / "config.pbtxt", model / "configs", model / "configs" / "unbatched.pbtxt")
+    for path in (written, written / "model.onnx", model, *configs):
         assert path.stat().st_mode & 0o044 == 0o044, path
 
 
@@ -109,7 +148,7 @@ def test_replace(tmp_path, repository):
     changed = replace(CONFIG, dynamic_batching=DynamicBatching(77))
     write_model(repository, changed, given(tmp_path / "in", model="two"), version=1)
     assert tree(repository / "m" / "1") == {"model.onnx": "two"}
-    assert sorted(p.name for p in (repository / "m").iterdir()) == ["1", "config.pbtxt"]
+    assert sorted(p.name for p in (repository / "m").iterdir()) == ENTRIES
     assert read_config(repository, "m").dynamic_batching == DynamicBatching(77)
 
 
@@ -131,7 +170,7 @@ def test_copy_fails(tmp_path, repository, monkeypatch, error, version):
     with pytest.raises(type(error)):
         write_model(repository, CONFIG, files, version=version)
     assert tree(repository) == before
-    assert sorted(p.name for p in (repository / "m").iterdir()) == ["1", "config.pbtxt"]
+    assert sorted(p.name for p in (repository / "m").iterdir()) == ENTRIES
 
 
 @pytest.mark.parametrize("error", [OSError("no"), KeyboardInterrupt()])
@@ -345,7 +384,8 @@ def test_beside(tmp_path, repository):
         beside={"warmup/x": b"new", "labels.txt": b"cat"},
     )
     found = tree(repository / "m")
-    found.pop("config.pbtxt")
+    for config in ("config.pbtxt", "configs/unbatched.pbtxt"):
+        found.pop(config)
     assert found == {
         "1/model.onnx": "one",
         "2/model.onnx": "two",

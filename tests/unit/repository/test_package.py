@@ -76,6 +76,7 @@ def test_export_folder(tmp_path):
         "1/model.onnx",
         "1/verification.json",
         "config.pbtxt",
+        "configs/unbatched.pbtxt",
         "payloads.npz",
     ]
 
@@ -95,7 +96,7 @@ def test_bare_file(tmp_path):
     path = saved(tmp_path / "in" / "scale.onnx")
     (path.parent / "payloads.npz").write_bytes(b"not its own")
     written = package_model(path, "m", tmp_path / "repo", Settings(8))
-    assert files(written.parent) == ["1/model.onnx", "config.pbtxt"]
+    assert files(written.parent) == ["1/model.onnx", "config.pbtxt", "configs/unbatched.pbtxt"]
     assert answers(tmp_path / "repo") == [[2.0, 3.0]]
 
 
