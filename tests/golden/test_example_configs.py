@@ -6,7 +6,7 @@ import pytest
 
 from tritonkit.examples import EXAMPLES
 from tritonkit.repository import pbtxt
-from tritonkit.repository.layout import model_names, read_config
+from tritonkit.repository.layout import CONFIG, UNBATCHED, model_names, read_config
 
 COMMITTED = Path(__file__).parents[2] / "model_repository"
 
@@ -16,11 +16,12 @@ def test_all_are_committed():
     assert model_names(COMMITTED) == sorted(EXAMPLES)
 
 
+@pytest.mark.parametrize("file", [CONFIG, UNBATCHED])
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_config(packaged_examples, name):
+def test_config(packaged_examples, name, file):
     """A committed config is, letter for letter, what exporting and packaging write."""
-    committed = (COMMITTED / name / "config.pbtxt").read_text()
-    assert committed == (packaged_examples.repository / name / "config.pbtxt").read_text()
+    committed = (COMMITTED / name / file).read_text()
+    assert committed == (packaged_examples.repository / name / file).read_text()
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

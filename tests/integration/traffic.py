@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from tritonkit import Client
-from tritonkit.client.events import Hook
 
 
 @contextmanager
@@ -22,13 +22,16 @@ def calling(
     *,
     callers: int = 2,
     pause_s: float = 0.0,
-    hooks: Sequence[Hook] = (),
+    **settings: Any,
 ) -> Iterator[None]:
-    """Callers that ask one request after the other, as long as the block runs; none may fail."""
+    """Callers that ask one request after the other, as long as the block runs; none may fail.
+
+    settings: of their clients.
+    """
     over = threading.Event()
 
     def call() -> None:
-        with Client(url, hooks=hooks) as client:
+        with Client(url, **settings) as client:
             while not over.is_set():
                 client.infer(model, value)
                 over.wait(pause_s)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tritonkit.bench.answers import first_difference, session_answers
 from tritonkit.bench.arms import USUAL_ARMS, require_comparable
 from tritonkit.bench.cpus import CpuSets, divide
 from tritonkit.bench.machine import cpu_limit, usable_cpus
@@ -16,16 +17,11 @@ from tritonkit.client.client import Client
 from tritonkit.client.transport import InferRequest, infer_request
 from tritonkit.errors import CheckFailedError, InputError
 from tritonkit.payloads import Payload, load_payloads
-from tritonkit.repository import pbtxt
 from tritonkit.repository.config import ModelConfig
 from tritonkit.repository.layout import model_file, read_config
-from tritonkit.repository.tensors import to_model, to_wire
-from tritonkit.server.onnxruntime_backend.session import open_session
 from tritonkit.server.triton_wheel import installed_triton
-from tritonkit.signature import read_signature
 
 CHECKED_PAYLOADS = 8
-ANSWER_RTOL, ANSWER_ATOL = 1e-3, 1e-4
 
 
 @dataclass(frozen=True)
@@ -80,22 +76,14 @@ def prepare(repository: Path, model: str, seed: int = 0) -> Subject:
         )
     file = model_file(repository, model)
     payloads, source = load_payloads(repository / model, config.wire_inputs, seed)
-    outputs = [t.name for t in config.outputs]
-    session, takes = open_session(file, pbtxt.as_json(config)), read_signature(file).inputs
-    answers = [
-        to_wire(
-            dict(zip(outputs, session.run(outputs, to_model(p, takes)), strict=True)),
-            config.outputs,
-        )
-        for p in payloads[:CHECKED_PAYLOADS]
-    ]
+    answers = session_answers(file, config, payloads[:CHECKED_PAYLOADS])
     installed_triton()  # rather now than after the baseline was measured
     return Subject(
         config=config,
         file=file,
         payloads=payloads,
         payload_source=source,
-        requests=[infer_request(model, p, outputs) for p in payloads],
+        requests=[infer_request(model, p, [t.name for t in config.outputs]) for p in payloads],
         answers=answers,
         # Of the CPUs that it may run on a quota may grant less; more would be throttled.
         cpus=divide(usable_cpus()[: cpu_limit()]),
@@ -104,17 +92,8 @@ def prepare(repository: Path, model: str, seed: int = 0) -> Subject:
 
 def check_answers(arm: str, model: str, client: Client, subject: Subject) -> None:
     """CheckFailedError unless the arm answers as the bare session does: same work, same result."""
-    for payload, answer in zip(subject.payloads, subject.answers, strict=False):
-        given = client.infer(model, payload, outputs=list(answer))
-        for name, expected in answer.items():
-            if given[name].shape != expected.shape:  # which numpy would make fit
-                same = False
-            elif expected.dtype.kind == "f":
-                same = np.allclose(given[name], expected, ANSWER_RTOL, ANSWER_ATOL, equal_nan=True)
-            else:
-                same = np.array_equal(given[name], expected)
-            if not same:
-                raise CheckFailedError(
-                    f"{arm}: output '{name}' is not what the ONNX Runtime session gives for the "
-                    "same input; the comparison is not published"
-                )
+    if name := first_difference(client, model, subject.payloads, subject.answers):
+        raise CheckFailedError(
+            f"{arm}: output '{name}' is not what the ONNX Runtime session gives for the same "
+            "input; the comparison is not published"
+        )

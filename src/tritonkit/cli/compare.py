@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -16,6 +18,7 @@ from tritonkit.errors import CheckFailedError, InputError
 
 if TYPE_CHECKING:
     from tritonkit.bench.result import ArmName
+    from tritonkit.bench.subject import Comparison
 
 
 class _Arms(click.ParamType):
@@ -80,6 +83,20 @@ class _Endpoint(click.ParamType):
     help="An arm that is up already, such as triton_batched=http://localhost:8000; twice or more.",
 )
 @click.option(
+    "--runtime",
+    type=click.Choice(["embedded", "compose"]),
+    default="embedded",
+    show_default=True,
+    help="Where the arms run; compose: as services of docker-compose.yml, with the settings that "
+    "the model has.",
+)
+@click.option(
+    "--compose-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("docker-compose.yml"),
+    show_default=True,
+)
+@click.option(
     "--rate-rps",
     type=ABOVE_0,
     help="The rate that you must sustain; without it the verdict looks for the most.",
@@ -135,6 +152,8 @@ def compare(
     slo_p99_ms: float,
     arms: tuple[ArmName, ...] | None,
     endpoints: tuple[tuple[ArmName, str], ...],
+    runtime: Literal["embedded", "compose"],
+    compose_file: Path,
     rate_rps: float | None,
     per_day: float | None,
     peak_factor: float,
@@ -182,7 +201,7 @@ def compare(
         raise InputError("--cost-per-hour needs a rate to serve: --rate-rps or --per-day")
     if bool(fail_if) != (baseline is not None):
         raise InputError("--fail-if and --baseline go together: what is worse than what?")
-    asked = _arms(arms, dict(endpoints), soak_minutes)
+    asked = _arms(arms, dict(endpoints), runtime, soak_minutes)
     rules = [parse_rule(text) for text in fail_if]
     before = read_result(baseline) if baseline else None
     if before is not None and baseline is not None:
@@ -207,8 +226,11 @@ def compare(
     progress = Console(stderr=True)
     minutes = (what.time_budget_s + 25 * len(asked)) / 60 + what.soak_minutes
     with publish(out, resume=resume) as folder:
-        with progress.status(f"comparing {model}: about {minutes:.0f} minutes"):
-            result = run(what, folder, partial(print_progress, progress))
+        with (
+            progress.status(f"comparing {model}: about {minutes:.0f} minutes"),
+            _placed(what, runtime, compose_file) as placed,
+        ):
+            result = run(placed, folder, partial(print_progress, progress))
         document = json.loads(json.dumps(result.as_json(), allow_nan=False))
         text = json.dumps(document, indent=2)
         (folder / "result.json").write_text(text + "\n", encoding="utf-8")
@@ -229,21 +251,46 @@ def compare(
 def _arms(
     asked: tuple[ArmName, ...] | None,
     endpoints: Mapping[ArmName, str],
+    runtime: str,
     soak_minutes: float | None,
 ) -> tuple[ArmName, ...]:
     """What is compared. Servers that are up are compared with one another alone: beside one that is
     started and tuned here they would have other CPUs, and work while it does.
     """
     from tritonkit.bench.arms import ARMS, USUAL_ARMS
+    from tritonkit.server.compose import SERVICES
 
+    foreign = "--endpoint" if endpoints else "--runtime compose"
+    if (endpoints or runtime == "compose") and soak_minutes:
+        raise InputError(
+            f"--soak follows the memory of the server, which {foreign} does not see; leave one out"
+        )
+    if runtime == "compose":
+        if endpoints:
+            raise InputError(
+                "--endpoint and --runtime compose both say where the arms are; give one"
+            )
+        if missing := set(asked or ()) - set(SERVICES):
+            raise InputError(f"docker-compose.yml has no {missing.pop()}; leave it out of --arms")
     if not endpoints:
         return asked or USUAL_ARMS
     if asked is not None and set(asked) != set(endpoints):
         raise InputError("--arms and --endpoint name other arms; with --endpoint leave --arms out")
     if len(endpoints) < 2:
         raise InputError("one arm is no comparison; give --endpoint twice or more")
-    if soak_minutes:
-        raise InputError(
-            "--soak follows the memory of the server, which --endpoint does not see; leave one out"
-        )
     return tuple(arm for arm in ARMS if arm in endpoints)
+
+
+@contextmanager
+def _placed(what: Comparison, runtime: str, compose_file: Path) -> Iterator[Comparison]:
+    """With the servers of docker compose, which go with the block unless they were up before."""
+    from tritonkit.repository.layout import read_config
+    from tritonkit.server.compose import SERVICES, composed
+
+    if runtime == "embedded":
+        yield what
+        return
+    read_config(what.repository, what.model)  # rather now than when all are up
+    services = {arm: SERVICES[arm] for arm in what.arms}
+    with composed(compose_file, [*services.values()], what.repository, what.model) as where:
+        yield replace(what, endpoints={arm: where[name] for arm, name in services.items()})

@@ -97,7 +97,7 @@ class ServerProcess:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 return False
-            if _says_ready(where["http"]) and all(map(_listens, where.values())):
+            if says_ready(where["http"]) and all(map(_listens, where.values())):
                 self.pids()
                 return True
             time.sleep(0.02)
@@ -126,7 +126,8 @@ class ServerProcess:
         _wait_ended(left, 2.0)
 
 
-def _says_ready(address: str) -> bool:
+def says_ready(address: str) -> bool:
+    """Whether what listens at host:port says over HTTP, as KServe has it, that it can infer."""
     connection = http.client.HTTPConnection(address, timeout=2)
     try:
         connection.request("GET", "/v2/health/ready")

@@ -77,6 +77,9 @@ _NOT_STARTED = re.compile(r"RST_STREAM.* error code 7\b")  # HTTP/2's REFUSED_ST
 _TOO_LARGE = re.compile(r"message larger than max")
 _CLOSED_CHANNEL = re.compile(r"(?i)channel (?:is )?closed|closed channel")
 
+# Of an API that --grpc-restricted-protocol keeps for those with a key. Over HTTP it is a 403.
+_RESTRICTED = re.compile(r"This protocol is restricted")
+
 # A stream's error has words only. Triton's own, of the checks before a model runs.
 _STREAM_KINDS = (
     ("not_found", re.compile(r"Request for unknown model|Unable to find shared memory region")),
@@ -151,6 +154,8 @@ def _classify(code: StatusCode, details: str, secure: bool) -> tuple[str, str]:
     if code is StatusCode.CANCELLED and _CLOSED_CHANNEL.search(details):
         return "closed", CLIENT_CLOSED
     status = _HTTP_STATUS.match(details)
+    if _RESTRICTED.match(details):
+        return "forbidden", details
     if status and code not in _PROXY_CODES:
         return "protocol", f"HTTP status {status[1]}, not gRPC"
     if code is StatusCode.CANCELLED:
