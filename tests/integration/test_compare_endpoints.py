@@ -101,7 +101,10 @@ def test_an_arm_that_is_another(tritonkit, live, repository, tmp_path):
         (["--runtime", "compose", "--soak", "1"], "--soak"),
         (["--runtime", "compose", "--arms", "ort_baseline,ort_batcher"], "ort_batcher"),
         (["--runtime", "compose", "--compose-file", "nix.yml"], "nix.yml"),
-        (["--runtime", "compose", "--endpoint", "triton_batched=http://127.0.0.1:8"], "give one of them"),
+        (
+            ["--runtime", "compose", "--endpoint", "triton_batched=http://127.0.0.1:8"],
+            "give one of them",
+        ),
     ],
 )
 def test_what_cannot_be_asked(tritonkit, repository, given, words):

@@ -14,6 +14,7 @@ from click.exceptions import NoArgsIsHelpError
 
 from tritonkit.cli.check import check
 from tritonkit.cli.compare import compare
+from tritonkit.cli.deploy import deploy
 from tritonkit.cli.doctor import doctor
 from tritonkit.cli.examples import examples
 from tritonkit.cli.export import export
@@ -24,6 +25,7 @@ from tritonkit.cli.load import load
 from tritonkit.cli.monitor import monitor
 from tritonkit.cli.package import package
 from tritonkit.cli.plan import plan
+from tritonkit.cli.rollout import rollout
 from tritonkit.cli.serve import serve
 from tritonkit.cli.setup import setup
 from tritonkit.errors import InputError, TritonkitError, describe
@@ -41,7 +43,7 @@ def cli() -> None:
 
 for command in (
     *(setup, examples, export, check, package, lint),
-    *(serve, infer, load, doctor, monitor, compare, plan),
+    *(serve, infer, load, doctor, monitor, compare, plan, deploy, rollout),
 ):
     cli.add_command(command)
 
