@@ -170,8 +170,8 @@ def _rows(
     few = [name for name, rows in recorded.items() if rows.ndim < 1 or len(rows) < len(payloads)]
     if few:
         raise InputError(
-            f"the answers of '{few[0]}' are fewer than {len(payloads)}; give one for each request of "
-            f"{PAYLOADS}"
+            f"the answers of '{few[0]}' are fewer than {len(payloads)}; give one for each request "
+            f"of {PAYLOADS}"
         )
     batched = config.max_batch_size > 0
     return [

@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> None:
             sys.exit(InputError.exit_code if error.errno in _OF_A_PATH else 1)
         if not isinstance(error, TritonkitError):
             raise
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(error.exit_code)
 
 

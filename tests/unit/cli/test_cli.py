@@ -516,3 +516,9 @@ def test_unwritable(refused, saved, work, verb):
     (work / "locked").chmod(0o500)
     option = "-o" if verb == "export" else "--repository"
     assert "locked" in refused(2, verb, model, option, "locked/out")
+
+
+def test_an_error_is_one_line(tritonkit):
+    """Also where what it names has a line break."""
+    done = tritonkit("compare", "a\nb")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
