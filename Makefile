@@ -1,7 +1,8 @@
 # make setup    a .venv from exact pins, and the embedded Triton in the kit's own cache
 # make compare  set up, export the examples, then measure: does batching pay?
 # make plan     set up, export the examples, then plan the best settings of two of them
-# make test     set up, then everything that CI runs
+# make test     set up, then all tests but those of containers
+# make test-docker   set up, then those, on a Docker engine of their own: root on Linux
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODELS := exports/.packaged
 
-.PHONY: setup models compare plan test lint clean
+.PHONY: setup models compare plan test test-docker lint clean
 
 setup: $(READY)
 
@@ -40,8 +41,11 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m 'not alone'
+	$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m 'not alone and not docker'
 	$(BIN)/pytest -q -m alone
+
+test-docker: $(READY)
+	$(BIN)/pytest -q -m docker
 
 clean:
 	rm -rf $(VENV) exports results model_repository/*/[0-9]* model_repository/*/payloads.npz

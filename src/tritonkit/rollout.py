@@ -45,8 +45,11 @@ LOAD_TIMEOUT_S = 600.0
 REST_S = 0.5
 """Between a model's last answer and its unloading: see `Client.unload`."""
 
-_BEFORE, _WITHDRAWN = "before-", "withdrawn-"
-"""Folders of a model: what lay beside its versions before version N came; a version taken back."""
+KEPT = "rollout"
+"""The folder of a model that has what lay beside its versions before version N came (`before-N`),
+and the versions that were taken back (`withdrawn-N`)."""
+
+_BEFORE, _WITHDRAWN = f"{KEPT}/before-", f"{KEPT}/withdrawn-"
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def roll_back(
     servers: Sequence[Server], repository: Path, model: str, tell: Callable[[str], None]
 ) -> Rolled:
     """Take the newest version out of the live repository and its servers. Its files stay in the
-    model's folder, as `withdrawn-N`.
+    model's folder, as `rollout/withdrawn-N`.
 
     RepositoryError if it did not come by `roll_out`.
     """
@@ -197,7 +200,7 @@ def _require_same(
 
 def _next_number(folder: Path) -> int:
     """Above those of all versions that there were."""
-    gone = (p.name.removeprefix(_WITHDRAWN) for p in folder.glob(f"{_WITHDRAWN}*"))
+    gone = (path.name.rpartition("-")[2] for path in folder.glob(f"{_WITHDRAWN}*"))
     known = [*versions(folder.parent, folder.name), *(int(n) for n in gone if n.isdecimal())]
     return max(known) + 1
 
@@ -232,7 +235,7 @@ def _staged(repository: Path, source: Path, config: ModelConfig, number: int) ->
 def _undone_on_failure(servers: Sequence[Server], folder: Path, number: int) -> Iterator[None]:
     """Keeps what lies beside the versions; if the block fails, all is as it was."""
     before = folder / f"{_BEFORE}{number}"
-    before.mkdir()
+    before.mkdir(parents=True)
     for place, path in _beside(folder).items():
         (before / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, before / place)
@@ -263,6 +266,8 @@ def _take_back(folder: Path, number: int, *, keep: bool) -> None:
     elif version.exists():
         shutil.rmtree(version)
     shutil.rmtree(before)
+    with suppress(OSError):  # it has others
+        (folder / KEPT).rmdir()
 
 
 def _write(source: Path, model: str, repository: Path, config: ModelConfig, number: int) -> None:
@@ -290,7 +295,7 @@ def _beside(folder: Path) -> dict[str, Path]:
     return {
         path.relative_to(folder).as_posix(): path
         for entry in folder.iterdir()
-        if not entry.name.isdigit() and not entry.name.startswith((_BEFORE, _WITHDRAWN))
+        if not entry.name.isdigit() and entry.name != KEPT
         for path in (entry, *entry.rglob("*"))
         if path.is_file()
     }

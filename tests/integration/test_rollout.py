@@ -14,6 +14,7 @@ from tritonkit import Client
 from tritonkit.client.retry import NO_RETRIES
 from tritonkit.errors import AccessError, ServerFaultError, request_error
 from tritonkit.repository.layout import read_config, versions
+from tritonkit.repository.lint.repository import lint_repository
 from tritonkit.rollout import Server, roll_out
 from tritonkit.server.embedded import EmbeddedTriton
 
@@ -116,8 +117,18 @@ def test_settings_come_and_go_with_a_version(live):
     assert live.rollout("--from", live.new(times(2), threads=2)).returncode == 0
     assert read_config(live.repository, "m").intra_op_threads == 2
     assert live.rollout("--back", url=live.urls[1]).returncode == 0
-    after = {name: data for name, data in live.state().items() if "withdrawn-2/" not in name}
+    after = {
+        name: data for name, data in live.state().items() if "rollout/withdrawn-2/" not in name
+    }
     assert after == before
+
+
+def test_lint_has_nothing_against_it(live):
+    """What a rollout keeps is not taken for a version."""
+    before = lint_repository(live.repository, cpus=2, slo_p99_ms=None)
+    assert live.rollout("--from", live.new(times(2))).returncode == 0
+    assert live.rollout("--back").returncode == 0
+    assert lint_repository(live.repository, cpus=2, slo_p99_ms=None) == before
 
 
 def test_a_number_is_never_used_again(live):

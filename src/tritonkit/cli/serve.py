@@ -117,7 +117,6 @@ def serve(
 
 def _variant(repository: Path, names: list[str], batched: bool, stack: ExitStack) -> Path:
     """Only these models in a temporary repository, as configured or without a scheduler."""
-    from dataclasses import replace
 
     from tritonkit.repository.layout import is_ensemble, read_config, write_variant
     from tritonkit.server.work import WorkFolder
@@ -130,7 +129,7 @@ def _variant(repository: Path, names: list[str], batched: bool, stack: ExitStack
             continue
         config = read_config(repository, name)
         if not batched:
-            config = replace(config, dynamic_batching=None)
+            config = config.unbatched()
         write_variant(repository, name, config, variant, every_version=True)
     return variant
 

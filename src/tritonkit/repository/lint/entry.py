@@ -21,7 +21,7 @@ ENSEMBLE = "ensemble"
 AUTO_MAX_BATCH_SIZE = 4
 """What auto-complete makes of a max_batch_size of 0 (`default-max-batch-size`)."""
 
-_NO_VERSIONS = ("warmup", "initial_state", "configs")  # folders that Triton has other uses for
+_NO_VERSIONS = ("warmup", "initial_state", "configs", "rollout")  # folders of other uses
 _INT64_MOST = 2**63 - 1
 
 _Group = schema.ModelInstanceGroup

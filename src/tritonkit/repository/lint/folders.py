@@ -6,6 +6,10 @@ import os
 from collections.abc import Iterator
 from difflib import get_close_matches
 
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as schema
+
+from tritonkit.repository.layout import CONFIG, UNBATCHED
 from tritonkit.repository.lint.entry import ENSEMBLE, ONNX_PLATFORM, Entry
 from tritonkit.repository.lint.model_file import Fault
 from tritonkit.repository.lint.problem import Finding
@@ -171,3 +175,28 @@ def _faults(entry: Entry, rule: str) -> Iterator[Finding]:
 
 def _list(numbers: tuple[int, ...]) -> str:
     return f"version{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
+def unbatched_differs(entry: Entry) -> Iterator[Finding]:
+    """configs/unbatched.pbtxt says something else than the config without its dynamic batching."""
+    path = entry.folder / UNBATCHED
+    if not path.is_file():
+        return
+    wanted = schema.ModelConfig()
+    wanted.CopyFrom(entry.message)
+    wanted.ClearField("dynamic_batching")
+    other = schema.ModelConfig()
+    try:
+        text_format.Parse(path.read_text(encoding="utf-8"), other)
+    except (OSError, UnicodeDecodeError, text_format.ParseError):
+        same = False
+    else:
+        same = other == wanted
+    if not same:
+        yield Finding(
+            1,
+            f"{UNBATCHED} is not this config without dynamic_batching",
+            "a Triton of --model-config-name=unbatched serves other settings, and a comparison "
+            "with it compares more than batching",
+            f"write it anew: a copy of {CONFIG} without its dynamic_batching",
+        )

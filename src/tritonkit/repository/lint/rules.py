@@ -45,6 +45,7 @@ RULES = (
     Rule("external-data", _ERROR, folders.external_data),
     Rule("model-not-loadable", _ERROR, folders.model_not_loadable),
     Rule("label-file", _ERROR, folders.label_file),
+    Rule("unbatched-differs", _WARNING, folders.unbatched_differs),
     Rule("max-batch-size-negative", _ERROR, tensors.max_batch_size_negative),
     Rule("tensor-incomplete", _ERROR, tensors.tensor_incomplete),
     Rule("dims-not-positive", _ERROR, tensors.dims_not_positive),

@@ -287,3 +287,30 @@ def test_hostile_names(repository, name):
     )
     rules = {p.rule for p in repository.lint("m")}
     assert {"label-file"} <= rules and rules & {"model-file-missing", "model-not-onnx"}
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (None, []),
+        ('backend: "onnxruntime" max_batch_size: 8', [1]),
+        ("max_batch_size: eight", [1]),
+    ],
+)
+def test_unbatched_differs(repository, text, lines):
+    """The config of the unbatched server is this one without its batcher, if there is one."""
+    folder = repository.add()
+    (folder / "configs").mkdir()
+    if text is not None:
+        (folder / "configs/unbatched.pbtxt").write_text(text)
+    assert repository.found("unbatched-differs") == lines
+
+
+def test_unbatched_is_the_same(repository):
+    """In other words and another order."""
+    folder = repository.add(first="# with words", batching="")
+    (folder / "configs").mkdir()
+    config = (folder / "config.pbtxt").read_text()
+    (folder / "configs/unbatched.pbtxt").write_text("\n".join(reversed(config.splitlines())))
+    (folder / "config.pbtxt").write_text(f"{config}\ndynamic_batching {{ }}")
+    assert repository.found("unbatched-differs") == []
