@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,20 @@ import pytest
 _SERVER = "-H=unix://{0}/socket", "--data-root={0}/data", "--exec-root={0}/exec"
 # Without rules of its own in the machine's firewall; published ports then go by Docker's proxy.
 _APART = "--iptables=false", "--bridge=none"
+
+
+COMMANDS = (("docker", "compose"), ("docker-compose",))
+
+
+def works(command: Sequence[str]) -> bool:
+    """Whether this machine has it."""
+    done = subprocess.run([*command, "version"], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def compose_command() -> tuple[str, ...]:
+    """The first that works."""
+    return next(command for command in COMMANDS if works(command))
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:
@@ -127,12 +141,22 @@ class Engine:
 
 
 class Compose:
-    """docker-compose.yml under a name of its own. command: compose's, in words."""
+    """docker-compose.yml under a name of its own. command: compose's, in words. beside: other files
+    of its kind, by their place in the project.
+    """
 
-    def __init__(self, engine: Engine, command: tuple[str, ...], settings: Mapping[str, object]):
+    def __init__(
+        self,
+        engine: Engine,
+        command: tuple[str, ...],
+        settings: Mapping[str, object],
+        *beside: str,
+        name: str = "tritonkit-test",
+    ):
         self.engine = engine
-        file = Path(__file__).parents[2] / "docker-compose.yml"
-        self._words = [*command, "--file", str(file), "--project-name", "tritonkit-test"]
+        root = Path(__file__).parents[2]
+        files = [word for file in ("docker-compose.yml", *beside) for word in ("-f", root / file)]
+        self._words = [*command, *map(str, files), "--project-name", name]
         self._env = {**engine.env, **{name: str(value) for name, value in settings.items()}}
 
     def __call__(self, *arguments: str, profiles: tuple[str, ...] = ()) -> str:

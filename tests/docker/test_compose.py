@@ -6,7 +6,6 @@ Grafana's image cannot be made here and is not pulled: of its service only the t
 from __future__ import annotations
 
 import json
-import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,14 +14,13 @@ import numpy as np
 import pytest
 import yaml
 from tests.docker.conftest import ROOT
-from tests.docker.engine import Compose, wait_for
+from tests.docker.engine import COMMANDS, Compose, compose_command, wait_for, works
 
 from tritonkit import Client
 
 pytestmark = pytest.mark.docker
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
-COMMANDS = ("docker compose", "docker-compose")
 PROFILES = {
     "unbatched": {"triton-unbatched"},
     "baseline": {"baseline"},
@@ -42,17 +40,12 @@ ENTRYPOINT ["prometheus"]
 """
 
 
-def works(command: str) -> bool:
-    done = subprocess.run([*command.split(), "version"], capture_output=True, check=False)
-    return done.returncode == 0
-
-
-@pytest.fixture(scope="module", params=COMMANDS)
+@pytest.fixture(scope="module", params=COMMANDS, ids=" ".join)
 def every_compose(engine, request):
     """`docker compose` and `docker-compose`, of which a machine may lack one; not started."""
     if not works(request.param):
-        pytest.skip(f"there is no `{request.param}` here")
-    return Compose(engine, tuple(request.param.split()), {"BIND": "127.0.0.2"})
+        pytest.skip(f"there is no `{' '.join(request.param)}` here")
+    return Compose(engine, request.param, {"BIND": "127.0.0.2"})
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +71,7 @@ def stack(engine, base, build, triton, package, ports, tmp_path_factory):
         "TRITON_CPUS": "1.5",
         **ports,
     }
-    command = next(command for command in COMMANDS if works(command))
-    compose = Compose(engine, tuple(command.split()), settings)
+    compose = Compose(engine, compose_command(), settings)
     try:
         compose("up", "--detach", "--no-build", *STARTED, profiles=UP)
         for service in STARTED:

@@ -66,7 +66,7 @@ for model, shapes, level in levels:
 json.dump(runs, sys.stdout)
 """
 
-LEVEL_S = 5.0
+LEVEL_S, BARE_S = 4.0, 0.6
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,15 @@ class Seen:
     batch: float
 
 
+@dataclass(frozen=True)
+class Levels:
+    """By case, and those of the bare model."""
+
+    cases: dict[str, Seen]
+    alone: list[list[Sample]]
+    pressed: list[list[Sample]]
+
+
 def config_of(name):
     """The settings that a model of the server has."""
     return CASES[name].settings if name in CASES else Settings(8, None)
@@ -139,8 +148,8 @@ def config_of(name):
 
 @pytest.fixture(scope="module")
 def levels(installed, tmp_path_factory):
-    """What a Triton that has a model for each case did with all of them, and with requests to a
-    bare model, one by one (`alone`) and four at a time (`pressed`).
+    """What a Triton that has a model for each case did with all of them, and before each with
+    requests to a bare model, one by one (`alone`) and four at a time (`pressed`).
     """
     folder = tmp_path_factory.mktemp("sleeping")
     for name in (*CASES, "bare"):
@@ -148,8 +157,9 @@ def levels(installed, tmp_path_factory):
         version.mkdir(parents=True)
         (version / "model.py").write_text(SLEEPING)
         (version.parent / "config.pbtxt").write_text(config(name, config_of(name)))
-    wanted = [("bare", [(1, 1)], ("closed", users, 2.0)) for users in (1, 4)]
+    wanted = []
     for name, case in CASES.items():
+        wanted += [("bare", [(1, 1)], ("closed", users, BARE_S)) for users in (1, 4)]
         wanted.append((name, shapes(case), ("open", case.rate_rps, LEVEL_S, 7)))
     with EmbeddedTriton(folder / "repository", log=folder / "log", drain=False) as triton:
         address = f"http://{triton.endpoints.http}"
@@ -165,8 +175,8 @@ def levels(installed, tmp_path_factory):
             after = {name: counters(client, name) for name in CASES}
     runs = [[Sample(*sample) for sample in run] for run in json.loads(done.stdout)]
     batches = {name: after[name].since(before[name]).mean_batch or 0.0 for name in CASES}
-    seen = {name: Seen(run, batches[name]) for name, run in zip(CASES, runs[2:], strict=True)}
-    return seen | {"alone": Seen(runs[0], 1.0), "pressed": Seen(runs[1], 1.0)}
+    seen = {name: Seen(run, batches[name]) for name, run in zip(CASES, runs[2::3], strict=True)}
+    return Levels(seen, alone=runs[::3], pressed=runs[1::3])
 
 
 def shapes(case):
@@ -191,10 +201,10 @@ def service(levels):
     """What the server takes: the model's own time is known; what is around it shows in requests
     one by one, and in more than are served at once, whose answers come a run and a gap apart.
     """
-    one_by_one = [s.done_ns - s.sent_ns for s in levels["alone"].samples]
+    one_by_one = [s.done_ns - s.sent_ns for run in levels.alone for s in run]
     around_s = float(np.median(one_by_one)) / 1e9 - ALONE_S - ROW_S
-    apart_s = np.diff(sorted(s.done_ns for s in levels["pressed"].samples)) / 1e9
-    gap_s = max(0.0, float(np.median(apart_s)) - ALONE_S - ROW_S)
+    apart = [np.diff(sorted(s.done_ns for s in run)) for run in levels.pressed]
+    gap_s = max(0.0, float(np.median(np.concatenate(apart))) / 1e9 - ALONE_S - ROW_S)
     return Service(
         run_s=tuple(ALONE_S + ROW_S * rows for rows in range(1, 17)),
         gap_s=(gap_s,) * 16,
@@ -209,7 +219,7 @@ def both(levels, service):
     """What Triton did in a case, and what the model says that it does with the same arrivals."""
 
     def run(name):
-        sent = sorted(levels[name].samples, key=lambda s: s.sent_ns)
+        sent = sorted(levels.cases[name].samples, key=lambda s: s.sent_ns)
         of = [shapes(CASES[name])[s.payload] for s in sent]
         said = simulate(
             [s.sent_ns / 1e9 for s in sent],
@@ -218,7 +228,7 @@ def both(levels, service):
             rows=[rows for rows, _ in of],
             shapes=[width for _, width in of],
         )
-        return levels[name], said
+        return levels.cases[name], said
 
     return run
 

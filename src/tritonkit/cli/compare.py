@@ -268,7 +268,7 @@ def _arms(
     if runtime == "compose":
         if endpoints:
             raise InputError(
-                "--endpoint and --runtime compose both say where the arms are; give one"
+                "--endpoint and --runtime compose name the same arms; give one of them"
             )
         if missing := set(asked or ()) - set(SERVICES):
             raise InputError(f"docker-compose.yml has no {missing.pop()}; leave it out of --arms")
