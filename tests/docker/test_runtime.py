@@ -11,6 +11,7 @@ from tests.docker.conftest import ROOT
 
 pytestmark = pytest.mark.docker
 
+PROJECT = "tritonkit-runtime"
 SHORT = ("--level-s", "0.5", "--time-budget-s", "12", "--slo-p99-ms", "100")
 
 
@@ -24,7 +25,7 @@ def compared(engine, base, build, triton, package, free_port, tmp_path_factory):
         **{f"{name}_PORT": str(free_port()) for name in (*names, "BASELINE")},
         "TRITON_IMAGE": triton,
         "BASELINE_IMAGE": build("baseline", base),
-        "COMPOSE_PROJECT_NAME": "tritonkit-runtime",
+        "COMPOSE_PROJECT_NAME": PROJECT,
     }
     words = [
         *(sys.executable, "-m", "tritonkit.cli", "compare", "double", "--runtime", "compose"),
@@ -39,7 +40,8 @@ def compared(engine, base, build, triton, package, free_port, tmp_path_factory):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), engine.docker("ps", "--all", "--quiet").split()
+    own = ("--filter", f"label=com.docker.compose.project={PROJECT}")
+    return json.loads(done.stdout), engine.docker("ps", "--all", "--quiet", *own).split()
 
 
 def test_arms_are_services(compared):
