@@ -14,8 +14,6 @@ from tritonkit.repository.layout import read_config, write_variant
 from tritonkit.server.baseline import OrtBaseline
 from tritonkit.server.embedded import EmbeddedTriton
 
-pytestmark = pytest.mark.alone  # it measures
-
 SHORT = ("--level-s", "0.5", "--time-budget-s", "12", "--slo-p99-ms", "50")
 
 
@@ -46,6 +44,7 @@ def endpoints(urls: Mapping[str, str]) -> list[str]:
     return [word for arm, url in urls.items() for word in ("--endpoint", f"{arm}={url}")]
 
 
+@pytest.mark.alone  # it measures
 def test_servers_that_are_up(tritonkit, live, repository, tmp_path):
     """They are compared as they are: nothing is started, and nothing is tuned."""
     done = tritonkit(
