@@ -213,6 +213,15 @@ def test_without_the_key(live, tritonkit):
             client.load("m")
 
 
+def test_a_server_that_is_not_to_be_controlled(live, tritonkit, tmp_path):
+    """What it has to be started with is said, and nothing is left."""
+    before = live.state()
+    with EmbeddedTriton(live.repository, log=tmp_path / "other", drain=False) as other:
+        done = live.rollout("--from", live.new(times(2)), url=f"http://{other.endpoints.http}")
+    assert done.returncode == 1 and "--model-control-mode=explicit" in done.stderr
+    assert live.state() == before and not (live.repository / "m-next").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tritonkit.errors import AccessError, InputError, request_error
+from tritonkit.errors import AccessError, InputError, RequestError, request_error
 
 if TYPE_CHECKING:
     from tritonkit.rollout import Server
@@ -86,7 +86,7 @@ def rollout(
         raise InputError(f"{answers} is one array; give a .npz, with an array for each output")
     with ExitStack() as stack:
         servers = [stack.enter_context(_server(each, key_file)) for each in (url, *replicas)]
-        with _naming_the_key(key_file):
+        with _with_remedies(key_file):
             if source is None:
                 now = roll_back(servers, repository, model, click.echo)
                 click.echo(f"{model}: version {now.version} serves, {now.before} was taken back")
@@ -124,10 +124,15 @@ def _key(path: Path) -> tuple[str, str]:
 
 
 @contextmanager
-def _naming_the_key(key_file: Path | None) -> Iterator[None]:
+def _with_remedies(key_file: Path | None) -> Iterator[None]:
     """Says what a server wants that refuses to load."""
     try:
         yield
     except AccessError as error:
         remedy = "give its key by --key-file" if key_file is None else f"{key_file} has another key"
+        raise request_error(error.kind, f"{error}; {remedy}") from error
+    except RequestError as error:
+        if "explicit model load" not in str(error):  # Triton's words where control is off
+            raise
+        remedy = "start it with --model-control-mode=explicit --load-model=*"
         raise request_error(error.kind, f"{error}; {remedy}") from error
