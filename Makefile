@@ -1,8 +1,9 @@
 # make setup    a .venv from exact pins, and the embedded Triton in the kit's own cache
 # make compare  set up, export the examples, then measure: does batching pay?
 # make plan     set up, export the examples, then plan the best settings of two of them
-# make test     set up, then all tests but those of containers
-# make test-docker   set up, then those, on a Docker engine of their own: root on Linux
+# make test          set up, then all tests but the following: ten minutes
+# make test-alone    those that measure or time something: eight minutes in which nothing else runs
+# make test-docker   those of containers, on a Docker engine of their own: four minutes, root on Linux
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODELS := exports/.packaged
 
-.PHONY: setup models compare plan test test-docker lint clean
+.PHONY: setup models compare plan test test-alone test-docker lint clean
 
 setup: $(READY)
 
@@ -42,6 +43,8 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m 'not alone and not docker'
+
+test-alone: $(READY)
 	$(BIN)/pytest -q -m alone
 
 test-docker: $(READY)
