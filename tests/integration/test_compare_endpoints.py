@@ -57,6 +57,8 @@ def test_servers_that_are_up(tritonkit, live, repository, tmp_path):
     for arm in result["arms"]:
         (only,) = arm["tuning"]
         assert only["chosen"] and arm["capacity_rps"] > 0
+        # The work of a server that is not the kit's own is not taken for that of others.
+        assert {level["others_cpu"] for level in arm["levels"]} == {None}
     assert result["method"]["server_cpus"] == []
     assert any(
         live["triton_batched"].removeprefix("http://") in n for n in result["method"]["notes"]
