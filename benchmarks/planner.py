@@ -56,6 +56,9 @@ SWEEP_LEVELS = 6
 PLANS = 5
 """Of each model whose predictions are tried, the later ones with the curve of the first."""
 
+LEVELS_APART = 1_000
+"""From one plan's seed to the next; its levels have those in between."""
+
 AT_LENGTH = 32
 """Levels on each of the arms that are compared at length."""
 
@@ -115,9 +118,9 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def planned(model: str, slo_ms: float, out: Path, curve: Path | None = None) -> Plan:
+def planned(model: str, slo_ms: float, out: Path, curve: Path | None = None, seed: int = 0) -> Plan:
     """The plan, and a line on it."""
-    found = plan(Question(REPOSITORY, model, slo_ms, curve=curve), out, tell)
+    found = plan(Question(REPOSITORY, model, slo_ms, curve=curve, seed=seed), out, tell)
     tell(f"{model}: {found.because} ({found.wall_s:.0f} s)")
     return found
 
@@ -126,13 +129,14 @@ def accuracy(models: Mapping[str, float], out: Path) -> Iterator[Row]:
     """Of what was predicted of winners before they were confirmed, in the median over plans.
 
     What they are held against is the confirmation, some seconds later: a minute later the machine
-    may be another one.
+    may be another one. Each plan has arrivals of its own: else all would have the same luck.
     """
     for model, slo_ms in models.items():
         found = [planned(model, slo_ms, out / f"{model}-0")]
         for number in range(1, PLANS):
             curve = out / f"{model}-0" / CURVE
-            found.append(planned(model, slo_ms, out / f"{model}-{number}", curve))
+            seed = LEVELS_APART * number
+            found.append(planned(model, slo_ms, out / f"{model}-{number}", curve, seed))
         yield predicted(
             f"{model}: capacity, predicted : measured, req/s",
             [(each.predicted.capacity_rps, each.measured.capacity_rps) for each in found],

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from tritonkit.load.arrivals import Arrivals, Trace
 from tritonkit.plan.settings import Way
 from tritonkit.plan.simulate import Service
-from tritonkit.plan.stream import Kind, Poisson, Replay, Stream
+from tritonkit.plan.stream import Kind, Poisson, Replay, Requests, Stream
 from tritonkit.profile.curve import Lane, Point, Runs, ServiceCurve
+from tritonkit.samples import Sample
 
 FEW = 3
 """So many runs at least make a step of the curve; sizes that had fewer are taken together."""
@@ -47,6 +48,18 @@ def stream_of(curve: ServiceCurve, arrivals: Arrivals) -> Stream:
     )
 
 
+def requests_of(curve: ServiceCurve, samples: Sequence[Sample]) -> Requests:
+    """The very requests of a live level, as they were to be sent."""
+    ordered = sorted(samples, key=lambda sample: sample.intended_ns)
+    kind_of = [curve.kind_of[sample.payload] for sample in ordered]
+    return Requests(
+        starts_s=np.array([sample.intended_ns for sample in ordered]) / 1e9,
+        rows=np.ones(len(ordered), np.int64),
+        shapes=np.array(kind_of, np.int64),
+        costs=np.array([curve.kinds[kind].cost for kind in kind_of]),
+    )
+
+
 def services(curve: ServiceCurve, live: Sequence[tuple[Way, Point]] = ()) -> dict[Way, Service]:
     """How long runs take, in every way that was measured.
 
@@ -68,7 +81,7 @@ def service(
 ) -> Service:
     """How long runs take on one lane. alone: the lane of as many threads with one instance."""
     points = (*_points(lane, batching), *live)
-    base_s = max(LEAST_S, min(p.around_s for p in lane.plain))
+    base_s = _around_s(lane, () if batching else live)
     if lane.instances == 1:
         run_s, slowdown = run_times_s(points, max_rows), (1.0,)
     else:
@@ -162,6 +175,14 @@ def _slowdown(alone_s: NDArray[np.float64], points: Sequence[Point], instances: 
             ratios.append(runs.mean_s / alone_s[runs.rows - 1])
             weights.append(runs.count)
     return max(1.0, float(np.average(ratios, weights=weights))) if ratios else 1.0
+
+
+def _around_s(lane: Lane, live: Sequence[Point]) -> float:
+    """What lies around a run of one request: as in live levels, if there are any, where the CPUs
+    are as busy as they will be; else as on the idle server.
+    """
+    found = np.median([p.around_s for p in live]) if live else min(p.around_s for p in lane.plain)
+    return max(LEAST_S, float(found))
 
 
 def _gaps_s(lane: Lane, max_rows: int) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tritonkit.plan.settings import Settings
 from tritonkit.plan.simulate import Service, Simulated, simulate
-from tritonkit.plan.stream import Stream
+from tritonkit.plan.stream import Requests, Stream
 from tritonkit.stats.confidence import requests_needed
 from tritonkit.stats.latency import percentile
 
@@ -24,20 +24,22 @@ FEWEST, MOST = 200, 20_000
 LEVELS = (3, 9)
 """So many levels are simulated at least and at most, and within that MOST requests."""
 
+AGAIN = 3
+"""So often the requests of a live level are simulated: how runs scatter is all that is left to
+luck."""
+
 LEAST_RPS = 0.1
 
 
 @dataclass(frozen=True)
 class Level:
-    """What live levels at one rate show: percentiles in the median over several of them, None if
-    nothing was answered. mean_batch: rows of a run, None if nothing ran. refused: the share of the
-    requests.
+    """What live levels show: percentiles in the median over several of them, None if nothing was
+    answered. mean_batch: rows of a run, None if nothing ran. refused: the share of the requests.
 
     A live level is short: the queue of a busy server begins empty and may not become as long as it
     would in an hour, and of an overload it shows but the beginning.
     """
 
-    rate_rps: float
     p50_ms: float | None
     p99_ms: float | None
     mean_batch: float | None
@@ -59,18 +61,37 @@ def predict(
     """The settings at one rate."""
     count = max(FEWEST, min(MOST, math.ceil(live_s(rate_rps) * rate_rps)))
     fewest, most = LEVELS
-    runs = [
-        _run(settings, service, stream, rate_rps, count, seed + number)
-        for number in range(min(most, max(fewest, MOST // count)))
-    ]
+    seeds = range(seed, seed + min(most, max(fewest, MOST // count)))
+    return _level([_run(settings, service, stream.draw(rate_rps, count, s), s) for s in seeds])
+
+
+def predict_again(settings: Settings, service: Service, requests: Requests) -> Level:
+    """The settings under requests that came once: no other luck with arrivals than a live level
+    had.
+    """
+    return _level([_run(settings, service, requests, seed) for seed in range(AGAIN)])
+
+
+def _run(settings: Settings, service: Service, requests: Requests, seed: int) -> Simulated:
+    return simulate(
+        requests.starts_s,
+        settings,
+        service,
+        rows=requests.rows,
+        shapes=requests.shapes,
+        costs=requests.costs,
+        seed=seed,
+    )
+
+
+def _level(runs: Sequence[Simulated]) -> Level:
     latencies_ms = [run.latency_s * 1e3 for run in runs]
     executions = sum(run.runs for run in runs)
     return Level(
-        rate_rps,
         _median(latencies_ms, 50),
         _median(latencies_ms, 99),
         sum(run.rows for run in runs) / executions if executions else None,
-        1 - sum(map(len, latencies_ms)) / (count * len(runs)),
+        1 - sum(map(len, latencies_ms)) / sum(len(run.intended_s) for run in runs),
     )
 
 
@@ -78,21 +99,6 @@ def _median(samples: Sequence[np.ndarray], q: float) -> float | None:
     """Of a percentile of each; None if none has one."""
     found = [p for each in samples if (p := percentile(each, q)) is not None]
     return median(found) if found else None
-
-
-def _run(
-    settings: Settings, service: Service, stream: Stream, rate_rps: float, count: int, seed: int
-) -> Simulated:
-    drawn = stream.draw(rate_rps, count, seed)
-    return simulate(
-        drawn.starts_s,
-        settings,
-        service,
-        rows=drawn.rows,
-        shapes=drawn.shapes,
-        costs=drawn.costs,
-        seed=seed,
-    )
 
 
 def throughput_rps(settings: Settings, service: Service, stream: Stream) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -31,6 +31,10 @@ class Requests:
     rows: NDArray[np.int64]
     shapes: NDArray[np.int64]
     costs: NDArray[np.float64]
+
+    def faster(self, times: float) -> Requests:
+        """The same at so many times the rate."""
+        return replace(self, starts_s=self.starts_s / times)
 
 
 class Stream(Protocol):

@@ -46,7 +46,7 @@ around its capacity, in turn.
 CONFIRMED = 4
 """More levels of a winner's search, after AT_RATE at the rate of the p99s."""
 
-AT_RATE = 2
+AT_RATE = 3
 
 RIVAL = 1.05
 """A candidate that was measured so many times better than the winner is confirmed as well."""
@@ -119,7 +119,7 @@ class Contest:
     def recalibrate(self) -> None:
         """Bring what is predicted in line with all live levels."""
         fitted = services(self.curve, self.live.points)
-        self.corrections = corrections(fitted, self.live.seen(), self.stream, self.slo_p99_ms)
+        self.corrections = corrections(fitted, self.live.seen, self.slo_p99_ms)
         self.lanes = {key: self.corrections[key].applied(fitted[key]) for key in fitted}
 
     def run(

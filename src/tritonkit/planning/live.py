@@ -13,10 +13,11 @@ from tritonkit.bench.demand import holds_rate
 from tritonkit.bench.levels import connections
 from tritonkit.load.arrivals import Arrival, Arrivals, Trace
 from tritonkit.load.level import LevelRecord, Measured, Purpose, measure_level
+from tritonkit.plan.fit import requests_of
 from tritonkit.plan.predict import live_s
 from tritonkit.plan.recalibrate import Seen
 from tritonkit.plan.settings import Settings, Way
-from tritonkit.profile.curve import Point
+from tritonkit.profile.curve import Point, ServiceCurve
 from tritonkit.profile.sweep import Target, point
 from tritonkit.samples import write_samples
 from tritonkit.stats.capacity import Capacity, Trial, estimate, for_people
@@ -65,13 +66,15 @@ class Loading:
 
 
 class Live:
-    """The levels so far, by settings."""
+    """The levels so far, by settings. points, seen: what they say for the recalibration."""
 
-    def __init__(self, loading: Loading, tell: Callable[[str], None]):
+    def __init__(self, loading: Loading, curve: ServiceCurve, tell: Callable[[str], None]):
         self.levels: dict[Settings, list[LevelRecord]] = defaultdict(list)
         self.points: list[tuple[Way, Point]] = []
+        self.seen: list[Seen] = []
         self.runs = 0
         self._loading = loading
+        self._curve = curve
         self._tell = tell
 
     def search(self, target: Target, settings: Settings, guess_rps: float) -> None:
@@ -88,6 +91,9 @@ class Live:
         if measured.counters.executions and record.p99_ms is not None:
             found = point("open", rate_rps, measured.samples, measured.counters)
             self.points.append((settings.way, found))
+        if not record.generator_bound and record.p50_ms is not None and record.p99_ms is not None:
+            requests = requests_of(self._curve, measured.samples)
+            self.seen.append(Seen(settings, requests, record.p50_ms, record.p99_ms))
         p99 = "-" if record.p99_ms is None else f"{record.p99_ms:.1f} ms"
         holds = "holds" if record.holds_slo else "does not hold"
         if record.generator_bound:
@@ -118,15 +124,6 @@ class Live:
             if x.offered == rate_rps and not x.generator_bound and x.p99_ms is not None
         ]
         return median(found) if found else None
-
-    def seen(self) -> list[Seen]:
-        """All levels that count, for the recalibration."""
-        return [
-            Seen(settings, x.offered, x.p50_ms, x.p99_ms)
-            for settings, levels in self.levels.items()
-            for x in levels
-            if not x.generator_bound and x.p50_ms is not None and x.p99_ms is not None
-        ]
 
 
 def _trial(level: LevelRecord) -> Trial:

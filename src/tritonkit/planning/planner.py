@@ -73,7 +73,7 @@ def plan(what: Question, out: Path, tell: Callable[[str], None]) -> Plan:
         curve = _curve(what, subject, rows, out, tell)
         clock.lap("profile")
         stream = stream_of(curve, what.arrivals)
-        live = Live(loading, tell)
+        live = Live(loading, curve, tell)
         rows = min(rows, curve.max_rows)
         contest = Contest(curve, stream, what.slo_p99_ms, what.rate_rps, rows, live)
         require_budget(contest.options, contest.lanes, stream, what.slo_p99_ms)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tritonkit.load.arrivals import POISSON, Arrival, Trace
-from tritonkit.plan.fit import pooled, run_times_s, service, services, stream_of
+from tritonkit.plan.fit import pooled, requests_of, run_times_s, service, services, stream_of
 from tritonkit.plan.settings import Way
 from tritonkit.profile.curve import Kind, Lane, Point, Runs, ServiceCurve, read_curve
+from tritonkit.samples import Sample
 
 
 def point(mode="closed", offered=8, took_s=1.0, queue_s=0.0, around_s=0.0005, runs=()):
@@ -142,6 +143,19 @@ def test_live_points_count_for_their_lane_only():
     assert 0.004 < found[2, 1, True].run_s[0] <= 0.008
 
 
+def test_live_levels_say_what_lies_around_a_run():
+    """While the CPUs are busy a request takes longer on its way; the batcher's lane has its own."""
+    way = Way(1, 1, False)
+    live = [
+        (way, point("open", 100.0, around_s=s, runs=[(1, 9, 0.002)])) for s in (1e-3, 3e-3, 9e-3)
+    ]
+    found = services(curve(lane(batched=[point(runs=[(1, 9, 0.002)])])), live)
+    idle = services(curve(lane(batched=[point(runs=[(1, 9, 0.002)])])))
+    assert found[way].before_s + found[way].after_s == pytest.approx(3e-3)
+    assert idle[way].before_s + idle[way].after_s == pytest.approx(5e-4)
+    assert found[Way(1, 1, True)] == idle[Way(1, 1, True)]
+
+
 def test_a_batcher_that_costs_something_costs_it_where_it_is():
     """Runs of one row that take longer with the batcher do not without it."""
     own = lane(batched=[point(runs=[(1, 50, 0.003), (4, 50, 0.006)])])
@@ -159,6 +173,17 @@ def test_poisson_of_the_measured_kinds():
         (0, 0.5),
         (1, 1.5),
     }
+
+
+def test_the_requests_of_a_level():
+    """In the order in which they were due, each of the kind of its payload."""
+    kinds = (Kind(8, 0.5), Kind(32, 1.5))
+    samples = [Sample(2_000_000, 2_100_000, 9_000_000, 1, ""), Sample(0, 0, 10, 2, "timeout")]
+    found = requests_of(curve(lane(), kinds=kinds, kind_of=(0, 1, 0)), samples)
+    assert found.starts_s.tolist() == [0.0, 0.002]
+    assert found.shapes.tolist() == [0, 1]
+    assert found.costs.tolist() == [0.5, 1.5]
+    assert found.rows.tolist() == [1, 1]
 
 
 def test_a_trace_keeps_its_gaps_and_payloads():
