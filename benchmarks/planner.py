@@ -59,6 +59,10 @@ PLANS = 5
 LEVELS_APART = 1_000
 """From one plan's seed to the next; its levels have those in between."""
 
+AT_RATE = 12
+"""Levels at the rate of a winner's p99, besides those of its plan. On a shared machine every other
+level or so has some tenths of a second in which all is slow, and three say little of the median."""
+
 AT_LENGTH = 32
 """Levels on each of the arms that are compared at length."""
 
@@ -128,15 +132,18 @@ def planned(model: str, slo_ms: float, out: Path, curve: Path | None = None, see
 def accuracy(models: Mapping[str, float], out: Path) -> Iterator[Row]:
     """Of what was predicted of winners before they were confirmed, in the median over plans.
 
-    What they are held against is the confirmation, some seconds later: a minute later the machine
-    may be another one. Each plan has arrivals of its own: else all would have the same luck.
+    What they are held against is the confirmation, some seconds later, and for p99 more levels at
+    once after it: a minute later the machine may be another one. Each plan has arrivals of its own:
+    else all would have the same luck.
     """
     for model, slo_ms in models.items():
-        found = [planned(model, slo_ms, out / f"{model}-0")]
-        for number in range(1, PLANS):
-            curve = out / f"{model}-0" / CURVE
-            seed = LEVELS_APART * number
-            found.append(planned(model, slo_ms, out / f"{model}-{number}", curve, seed))
+        found, p99s_ms = [], []
+        for number in range(PLANS):
+            own, seed = out / f"{model}-{number}", LEVELS_APART * number
+            curve = out / f"{model}-0" / CURVE if number else None
+            found.append(planned(model, slo_ms, own, curve, seed))
+            more = Loading(slo_ms, POISSON, seed + LEVELS_APART // 2, made(own / "p99"))
+            p99s_ms.append(p99_ms(found[-1], more))
         yield predicted(
             f"{model}: capacity, predicted : measured, req/s",
             [(each.predicted.capacity_rps, each.measured.capacity_rps) for each in found],
@@ -144,10 +151,25 @@ def accuracy(models: Mapping[str, float], out: Path) -> Iterator[Row]:
         )
         yield predicted(
             f"{model}: p99 at 70 % of it, predicted : measured, ms",
-            [(each.predicted.p99_ms, each.measured.p99_ms) for each in found],
+            [(each.predicted.p99_ms, seen) for each, seen in zip(found, p99s_ms, strict=True)],
             0.2,
         )
         yield Row(f"{model}: wall time of a plan, s", found[0].wall_s, None, None, "")
+
+
+def p99_ms(of: Plan, loading: Loading) -> float | None:
+    """The median over a winner's levels at one rate: those of its plan, and AT_RATE more."""
+    subject = prepare(REPOSITORY, of.model)
+    levels = [x for each in of.tried if each.settings == of.winner for x in each.levels]
+    with variants(REPOSITORY, subject, [of.winner], loading.out / "log") as live:
+        levels += (
+            loading.level(live[of.winner], of.p99_at_rps, "rate", number).record
+            for number in range(AT_RATE)
+        )
+    known = [x.p99_ms for x in levels if x.offered == of.p99_at_rps and not x.generator_bound]
+    found = [p99 for p99 in known if p99 is not None]
+    tell(f"{of.model}: p99 {', '.join(f'{p99:.1f}' for p99 in found)} ms")
+    return median(found) if found else None
 
 
 def predicted(what: str, pairs: Sequence[tuple[float | None, float | None]], bar: float) -> Row:
