@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tritonkit.check import reasons
+from tritonkit.check import reasons, trouble
 from tritonkit.check.axes import Behaviour, Found, find_batch_axes, guesses
 from tritonkit.check.divergence import Run, first_divergence, rows_end
 from tritonkit.check.domain import find_ranges, usable_rows
@@ -127,7 +127,7 @@ class _Check:
             tensor = next(n for n, axis in found.inputs.items() if axis is not None)
             failing = 1 if found.only else 2
             words = self._words(rows.batch([rows.row()] * failing)) or found.failure
-            refused = [reasons.fails(tensor, words, found.only)]
+            refused = [trouble.fails(tensor, words, found.only)]
         return Proof(Verdict.NOT_BATCHABLE, _once([*refused, *declared]), axis)
 
     def _hides_the_batch(self, output: str) -> bool:
@@ -223,9 +223,9 @@ class _Check:
             gain=gain,
             sizes=_named_sizes(self.signature, rows),
             notes=(
-                *map(reasons.unmoved, met.constant),
-                *reasons.limits(self.signature, rows),
-                *(() if question.examples else (reasons.CHANCE,)),
+                *map(trouble.unmoved, met.constant),
+                *trouble.limits(self.signature, rows),
+                *(() if question.examples else (trouble.CHANCE,)),
             ),
         )
 
@@ -253,7 +253,7 @@ class _Check:
     def _finding(self, rows: Rows, felt: Felt) -> Finding:
         """A trouble, with the node where it begins."""
         if felt.what == "fails":
-            return reasons.failed_batch(felt, self._words(felt.trial.batch) or felt.worst)
+            return trouble.failed_batch(felt, self._words(felt.trial.batch) or felt.worst)
         row, size = felt.trial.row, felt.trial.size
         alone, copies, larger = _copies(rows, felt)
         got = Run(felt.trial.batch, size)
@@ -272,8 +272,8 @@ class _Check:
                 self.path, felt.tensor, expected, other, larger, places, tolerances
             )
             if found is not None:
-                return reasons.felt(felt, found)
-        return reasons.felt(felt, None)
+                return trouble.felt(felt, found)
+        return trouble.felt(felt, None)
 
     def _small(self, rows: Rows, felt: Felt) -> Finding:
         """A small difference that comes with the size of the batch. It is rounding, unless a node
@@ -282,9 +282,9 @@ class _Check:
         alone, copies, larger = _copies(rows, felt)
         places = range(copies.size)
         found = first_divergence(self.path, felt.tensor, alone, copies, larger, places, TOLERANCES)
-        if found is not None and found.exact and found.op_type in reasons.SUM_NOTHING:
-            return reasons.felt(felt, found)
-        return reasons.blown_up(felt.tensor, felt.max_abs_diff)
+        if found is not None and found.exact and found.op_type in trouble.SUM_NOTHING:
+            return trouble.felt(felt, found)
+        return trouble.blown_up(felt.tensor, felt.max_abs_diff)
 
     def _padding(self, rows: Rows) -> list[PaddingEffect]:
         dims: dict[str, dict[str, tuple[int, ...]]] = {}
