@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tritonkit.bench.answers import first_difference, session_answers
+from tritonkit.bench.answers import CHECKED, first_difference, session_answers
 from tritonkit.client.client import Client
 from tritonkit.errors import (
     CheckFailedError,
@@ -30,15 +30,14 @@ from tritonkit.repository.config import ModelConfig, VersionPolicy
 from tritonkit.repository.layout import (
     CONFIG,
     CONFIGS,
+    files_in,
     model_file,
     read_config,
     replace_if_other,
+    version_folder,
     versions,
     write_model,
 )
-
-CHECKED = 8
-"""So many payloads are sent, and their answers looked at."""
 
 LOAD_TIMEOUT_S = 600.0
 
@@ -252,9 +251,7 @@ def _undone_on_failure(servers: Sequence[Server], folder: Path, number: int) -> 
 def _take_back(folder: Path, number: int, *, keep: bool) -> None:
     """Put back what lay beside the versions before this one came, and take the version away."""
     before, version = folder / f"{_BEFORE}{number}", folder / str(number)
-    was = {
-        path.relative_to(before).as_posix(): path for path in before.rglob("*") if path.is_file()
-    }
+    was = files_in(before)
     for place, path in _beside(folder).items():
         if place not in was:
             path.unlink()
@@ -272,14 +269,12 @@ def _take_back(folder: Path, number: int, *, keep: bool) -> None:
 
 def _write(source: Path, model: str, repository: Path, config: ModelConfig, number: int) -> None:
     """The newest version of a model of `source`, and what lies beside it, under this config."""
-    file = model_file(source, model)
-    version = next(path for path in file.parents if path.parent == source / model)
     beside = _beside(source / model)
     payloads = beside.pop(PAYLOADS, None)
     write_model(
         repository,
         config,
-        {p.relative_to(version).as_posix(): p for p in version.rglob("*") if p.is_file()},
+        files_in(version_folder(model_file(source, model))),
         version=number,
         payloads=payloads,
         beside={

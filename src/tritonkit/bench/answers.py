@@ -15,6 +15,9 @@ from tritonkit.repository.tensors import to_model, to_wire
 from tritonkit.server.onnxruntime_backend.session import open_session
 from tritonkit.signature import read_signature
 
+CHECKED = 8
+"""So many of a model's payloads are sent, and their answers looked at."""
+
 RTOL, ATOL = 1e-3, 1e-4
 """Batches, threads and devices add in another order."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tritonkit.bench.answers import first_difference, session_answers
+from tritonkit.bench.answers import CHECKED, first_difference, session_answers
 from tritonkit.bench.arms import USUAL_ARMS, require_comparable
 from tritonkit.bench.cpus import CpuSets, divide
 from tritonkit.bench.machine import cpu_limit, usable_cpus
@@ -21,15 +21,14 @@ from tritonkit.repository.config import ModelConfig
 from tritonkit.repository.layout import model_file, read_config
 from tritonkit.server.triton_wheel import installed_triton
 
-CHECKED_PAYLOADS = 8
-
 
 @dataclass(frozen=True)
 class Comparison:
     """What to compare. level_s: the seconds of each level; seed: of the arrivals.
 
     time_budget_s: for the levels of all arms; what comes before them takes about a minute more.
-    endpoints: host:port of the arms that are up already; the others are started and tuned.
+    endpoints: host:port of the arms where servers are up already; where there are none, they are
+    started and tuned.
     soak_minutes: how long the chosen arm is loaded at last; 0: not at all.
     """
 
@@ -76,7 +75,7 @@ def prepare(repository: Path, model: str, seed: int = 0) -> Subject:
         )
     file = model_file(repository, model)
     payloads, source = load_payloads(repository / model, config.wire_inputs, seed)
-    answers = session_answers(file, config, payloads[:CHECKED_PAYLOADS])
+    answers = session_answers(file, config, payloads[:CHECKED])
     installed_triton()  # rather now than after the baseline was measured
     return Subject(
         config=config,

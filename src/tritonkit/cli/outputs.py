@@ -7,12 +7,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from tritonkit.errors import CheckFailedError, InputError
+from tritonkit.folders import made
 
 _MARK = "result.json"
 _MEASURED = "progress.jsonl"
@@ -53,16 +54,14 @@ def publish(out: Path, *, resume: bool = False) -> Iterator[Path]:
     partial = out.with_name(f"{out.name}.partial")
     if resume and not (partial / _MEASURED).is_file():
         raise InputError(f"nothing to resume: no {partial / _MEASURED}; leave out --resume")
-    made = [folder for folder in partial.parents if not folder.exists()]
-    partial.mkdir(parents=True, exist_ok=True)
-    with _held(partial):
+    with made(partial.parent), _held(partial):
         if not resume:
             _require_nothing_measured(partial)
             _empty(partial)
         try:
             yield partial
         except CheckFailedError:
-            _remove(partial, made)
+            shutil.rmtree(partial)
             raise
         except BaseException as error:
             if resume and isinstance(error, InputError):
@@ -70,7 +69,7 @@ def publish(out: Path, *, resume: bool = False) -> Iterator[Path]:
             if _has_measured(partial):
                 click.echo(f"what was measured is in {partial}; --resume goes on with it", err=True)
             else:
-                _remove(partial, made)
+                shutil.rmtree(partial)
             raise
         if not out.exists():
             partial.rename(out)
@@ -87,7 +86,8 @@ def publish(out: Path, *, resume: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def _held(partial: Path) -> Iterator[None]:
-    """Nobody else fills it meanwhile. InputError if somebody does."""
+    """Make the folder; nobody else fills it meanwhile. InputError if somebody does."""
+    partial.mkdir(exist_ok=True)
     file = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
@@ -123,11 +123,3 @@ def _empty(partial: Path) -> None:
             shutil.rmtree(left)
         else:
             left.unlink()
-
-
-def _remove(partial: Path, made: list[Path]) -> None:
-    """Remove what was begun, and the folders above it that were made for it."""
-    shutil.rmtree(partial)
-    for folder in made:
-        with suppress(OSError):  # somebody else's work is in it now
-            folder.rmdir()

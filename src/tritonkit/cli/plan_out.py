@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from tritonkit.cli.outputs import require_place
 from tritonkit.errors import InputError
+from tritonkit.folders import made
 
 PLAN, REPORT, CURVE = "plan.json", "report.html", "curve.json"
 _PARTS = ("samples", "logs", CURVE, REPORT, PLAN)
@@ -29,26 +30,19 @@ def filling(out: Path, *, measuring: bool) -> Iterator[Path]:
     if out.exists() and any(out.iterdir()) and not any((out / p).is_file() for p in (PLAN, CURVE)):
         raise InputError(f"{out} has files that are no earlier plan; choose another --out")
     require_place(out, "--out")
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".planning-", dir=out) as temporary:
-            work = Path(temporary)
-            try:
-                yield work
-            except BaseException:
-                if measuring and (work / CURVE).is_file():
-                    (work / CURVE).replace(out / CURVE)
-                    kept = f"the curve is in {out / CURVE}; go on with --curve {out / CURVE}"
-                    click.echo(kept, err=True)
-                raise
-            (out / PLAN).unlink(missing_ok=True)
-            for part in _PARTS:
-                if (out / part).is_dir():
-                    shutil.rmtree(out / part)
-                if (work / part).exists():
-                    (work / part).replace(out / part)
-    finally:
-        for folder in made:
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
+    with made(out), tempfile.TemporaryDirectory(prefix=".planning-", dir=out) as temporary:
+        work = Path(temporary)
+        try:
+            yield work
+        except BaseException:
+            if measuring and (work / CURVE).is_file():
+                (work / CURVE).replace(out / CURVE)
+                kept = f"the curve is in {out / CURVE}; go on with --curve {out / CURVE}"
+                click.echo(kept, err=True)
+            raise
+        (out / PLAN).unlink(missing_ok=True)
+        for part in _PARTS:
+            if (out / part).is_dir():
+                shutil.rmtree(out / part)
+            if (work / part).exists():
+                (work / part).replace(out / part)

@@ -6,13 +6,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
 from tritonkit.deploy.manifests import Object
 from tritonkit.errors import InputError
+from tritonkit.folders import made
 
 BASE = "base"
 _MARK = "kustomization.yaml"
@@ -54,32 +54,28 @@ def write_folder(
     """
     out = out.resolve()
     _require_free(out, force)
-    made = [folder for folder in out.parents if not folder.exists()]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".deploying-", dir=out.parent) as temporary:
-            work = Path(temporary) / "new"
-            (work / BASE).mkdir(parents=True)
-            for source in bases:
-                for path in sorted(source.iterdir()) if source.is_dir() else [source]:
-                    shutil.copyfile(path, work / BASE / path.name)
-            for name, content in files.items():
-                above = "".join(_comment(line) for line in comments.get(name, ()))
-                (work / name).write_text(above + _text(content), encoding="utf-8")
-            if out.exists():
-                old = Path(temporary) / "old"
-                out.rename(old)
-                try:
-                    work.rename(out)
-                except BaseException:
-                    old.rename(out)
-                    raise
-            else:
-                work.rename(out)
-    finally:
-        for folder in made:
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
+    with (
+        made(out.parent),
+        tempfile.TemporaryDirectory(prefix=".deploying-", dir=out.parent) as temporary,
+    ):
+        work = Path(temporary) / "new"
+        (work / BASE).mkdir(parents=True)
+        for source in bases:
+            for path in sorted(source.iterdir()) if source.is_dir() else [source]:
+                shutil.copyfile(path, work / BASE / path.name)
+        for name, content in files.items():
+            above = "".join(_comment(line) for line in comments.get(name, ()))
+            (work / name).write_text(above + _text(content), encoding="utf-8")
+        if not out.exists():
+            work.rename(out)
+            return
+        old = Path(temporary) / "old"
+        out.rename(old)
+        try:
+            work.rename(out)
+        except BaseException:
+            old.rename(out)
+            raise
 
 
 def _require_free(out: Path, force: bool) -> None:

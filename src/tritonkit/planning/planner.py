@@ -30,6 +30,7 @@ from tritonkit.planning.variants import with_settings
 from tritonkit.profile.curve import CURVE, ServiceCurve, read_curve
 from tritonkit.repository import pbtxt
 from tritonkit.repository.config import ModelConfig
+from tritonkit.repository.layout import version_folder
 from tritonkit.verification import VERIFICATION, file_sha256, read_verification
 
 USUAL_MOST_ROWS = 128
@@ -112,8 +113,7 @@ def most_rows(config: ModelConfig, file: Path, asked: int | None) -> int:
     CheckFailedError for a model that must not be batched, InputError for more rows than were
     proved.
     """
-    version = next(folder for folder in file.parents if folder.name.isdigit())
-    proof = read_verification(version / VERIFICATION, file)
+    proof = read_verification(version_folder(file) / VERIFICATION, file)
     if proof is None:
         return asked or config.max_batch_size
     if not proof.verdict.batchable:

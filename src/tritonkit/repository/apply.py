@@ -12,7 +12,9 @@ from tritonkit.repository.layout import (
     CONFIG,
     CONFIGS,
     UNBATCHED,
+    files_in,
     model_file,
+    version_folder,
     versions,
     write_model,
 )
@@ -35,8 +37,7 @@ def apply_config(repository: Path, config: ModelConfig) -> Applied:
     changed. RepositoryError if there is no such model, or it has no version that is served.
     """
     folder = repository / config.name
-    file = model_file(repository, config.name)
-    source = next(path for path in file.parents if path.parent == folder)
+    source = version_folder(model_file(repository, config.name))
     before = int(source.name)
     number = max(versions(repository, config.name)) + 1
     if isinstance(config.version_policy, tuple):
@@ -48,10 +49,11 @@ def apply_config(repository: Path, config: ModelConfig) -> Applied:
     without = unbatched.read_bytes() if unbatched.is_file() else None
     written = (kept.parent, kept, unbatched, folder / str(number))
     new = [path for path in written if not path.exists()]
-    files = {p.relative_to(source).as_posix(): p for p in source.rglob("*") if p.is_file()}
     place = kept.relative_to(folder).as_posix()
     try:
-        write_model(repository, config, files, version=number, beside={place: present})
+        write_model(
+            repository, config, files_in(source), version=number, beside={place: present}
+        )
     except BaseException:
         if (folder / CONFIG).read_bytes() == present:
             _remove(new)

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from tritonkit.errors import RepositoryError
+from tritonkit.folders import made
 from tritonkit.payloads import PAYLOADS
 from tritonkit.repository import pbtxt
 from tritonkit.repository.config import ModelConfig, VersionPolicy
@@ -114,6 +114,16 @@ def model_file(repository: Path, model: str) -> Path:
     )
 
 
+def version_folder(file: Path) -> Path:
+    """The folder of the version that a model's file, as `model_file` has it, belongs to."""
+    return next(folder for folder in file.parents if folder.name.isdigit())
+
+
+def files_in(folder: Path) -> dict[str, Path]:
+    """The files of a folder and of those in it, by their place there."""
+    return {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+
+
 def write_model(
     repository: Path,
     config: ModelConfig,
@@ -158,7 +168,7 @@ def write_entry(
 ) -> Path:
     """As write_model, with the text of the config; an ensemble's version has no files."""
     folder = repository / name
-    with _made(folder), tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
+    with made(folder), tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
         target = folder / str(version or max(versions(repository, name), default=0) + 1)
         work = Path(temporary)
         (work / "version").mkdir()
@@ -204,19 +214,6 @@ def _put(content: Path | bytes, target: Path) -> None:
         target.write_bytes(content)
 
 
-@contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Make a folder and those above it; after the block the ones left empty go again."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    finally:
-        for path in made:
-            with suppress(OSError):  # it is not empty
-                path.rmdir()
-
-
 def write_variant(
     repository: Path,
     model: str,
@@ -231,8 +228,7 @@ def write_variant(
     done its work then and is not written. The version's files, and what else lies in the model's
     folder (labels), are linked, not copied.
     """
-    source = model_file(repository, model)
-    newest = next(p for p in source.parents if p.parent == repository / model)
+    newest = version_folder(model_file(repository, model))
     served = served_versions(repository, replace(config, name=model)) if every_version else []
     names = {newest.name, *map(str, served)}
     folder = target / config.name
