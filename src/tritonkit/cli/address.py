@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from tritonkit.errors import InputError
@@ -11,6 +13,11 @@ protocol_option = click.option(
     type=click.Choice(["grpc", "http"]),
     help="Of a URL that is HOST:PORT only; the default is gRPC.",
 )
+
+
+def quieten_grpc() -> None:
+    """Before gRPC is imported: what it would log is in the error."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def address_of(url: str, protocol: str | None) -> str:

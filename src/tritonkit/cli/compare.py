@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from tritonkit.cli.numbers import ABOVE_0, Finite
+from tritonkit.cli.repository import repository_option
 from tritonkit.errors import CheckFailedError, InputError
 
 if TYPE_CHECKING:
@@ -60,12 +61,7 @@ class _Endpoint(click.ParamType):
 
 @click.command()
 @click.argument("model")
-@click.option(
-    "--repository",
-    type=click.Path(path_type=Path),
-    default=Path("model_repository"),
-    show_default=True,
-)
+@repository_option
 @click.option(
     "--slo-p99-ms", type=ABOVE_0, default=50.0, show_default=True, help="The latency budget."
 )

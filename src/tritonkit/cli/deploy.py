@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tritonkit.cli.lines import printable
+from tritonkit.cli.repository import repository_option
 from tritonkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,12 +30,7 @@ def deploy() -> None:
 
 @deploy.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option(
-    "--repository",
-    type=click.Path(path_type=Path),
-    default=Path("model_repository"),
-    show_default=True,
-)
+@repository_option
 @click.option(
     "--plan",
     "plans",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
+from tritonkit.cli.address import quieten_grpc
 from tritonkit.cli.numbers import Finite
 from tritonkit.errors import InputError
 
@@ -109,7 +109,7 @@ def infer(
       tritonkit infer localhost:8001 ranker --input @model_repository/ranker/payloads.npz --row 3
       tritonkit infer http://localhost:8000 sum --input a='[[1, 2]]' --input b=@b.npy --json
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would log is in the error
+    quieten_grpc()
 
     from tritonkit.cli.answers import place_to_save, require_savable, save_as, show
     from tritonkit.cli.inputs import (

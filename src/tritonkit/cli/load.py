@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tritonkit.cli.address import address_of, protocol_option
+from tritonkit.cli.address import address_of, protocol_option, quieten_grpc
 from tritonkit.cli.lines import print_line
 from tritonkit.cli.numbers import ABOVE_0, Finite
 from tritonkit.errors import InputError
@@ -122,7 +122,7 @@ def load(
       tritonkit load localhost:8001 ranker --rate-rps 500
       tritonkit load http://localhost:8000 ranker --users 16 --payloads real/ --json
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    quieten_grpc()
     # A process that gevent forks closes the files of the threads that gRPC restarts in it.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from tritonkit.cli.known import naming_models

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tritonkit.cli.numbers import ABOVE_0
+from tritonkit.cli.repository import repository_option
 from tritonkit.errors import CheckFailedError, InputError
 
 if TYPE_CHECKING:
@@ -21,12 +22,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", required=False)
-@click.option(
-    "--repository",
-    type=click.Path(path_type=Path),
-    default=Path("model_repository"),
-    show_default=True,
-)
+@repository_option
 @click.option(
     "--slo-p99-ms", type=ABOVE_0, default=50.0, show_default=True, help="The latency budget."
 )
@@ -90,7 +86,8 @@ def plan(
     """Find the batching settings under which MODEL serves most within the latency budget.
 
     Measures how long its runs take, simulates Triton's batcher under hundreds of settings, runs the
-    best few live and confirms one. Takes about a minute and a half on two cores.
+    best few live and confirms one. Takes a minute and a half on two cores, up to three minutes
+    for a model that does 300 requests/s or less.
 
     \b
     Examples:
@@ -141,7 +138,7 @@ def plan(
     out = (out or Path("plans") / model).resolve()
     progress = Console(stderr=True)
     with filling(out, measuring=curve is None) as folder:
-        with progress.status(f"planning {model}: about a minute and a half"):
+        with progress.status(f"planning {model}: one to three minutes"):
             found = run(what, folder, partial(print_progress, progress))
         document = json.loads(json.dumps(found.as_json(), allow_nan=False))
         text = json.dumps(document, indent=2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tritonkit.cli.address import quieten_grpc
 from tritonkit.errors import AccessError, InputError, RequestError, request_error
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def rollout(
       tritonkit rollout localhost:8001 ranker --from new_repository --key-file key
       tritonkit rollout localhost:8001 ranker --key-file key --back
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would log is in the error
+    quieten_grpc()
 
     from tritonkit.cli.inputs import require_text
     from tritonkit.payloads import read_numpy

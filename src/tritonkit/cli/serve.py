@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tritonkit.cli.repository import repository_option
 from tritonkit.errors import InputError, ServerError
 
 if TYPE_CHECKING:
@@ -22,12 +23,7 @@ _port = click.IntRange(0, 65535)
 
 
 @click.command()
-@click.option(
-    "--repository",
-    type=click.Path(path_type=Path),
-    default=Path("model_repository"),
-    show_default=True,
-)
+@repository_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--http-port", type=_port, default=8000, show_default=True, help="0: any free one.")
 @click.option("--grpc-port", type=_port, default=8001, show_default=True, help="0: any free one.")

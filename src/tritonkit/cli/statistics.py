@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tritonkit.cli.address import address_of
+from tritonkit.cli.address import address_of, quieten_grpc
 from tritonkit.errors import request_error
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ _TIMEOUT_S = 10.0
 @contextmanager
 def connected(url: str, protocol: str | None) -> Iterator[Client]:
     """A client of the server at `url`, which is asked for the first time in the block."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would log is in the error
+    quieten_grpc()
 
     from tritonkit.client.client import Client
 
