@@ -51,9 +51,7 @@ def apply_config(repository: Path, config: ModelConfig) -> Applied:
     new = [path for path in written if not path.exists()]
     place = kept.relative_to(folder).as_posix()
     try:
-        write_model(
-            repository, config, files_in(source), version=number, beside={place: present}
-        )
+        write_model(repository, config, files_in(source), version=number, beside={place: present})
     except BaseException:
         if (folder / CONFIG).read_bytes() == present:
             _remove(new)
