@@ -419,7 +419,12 @@ async def main():
     async with AsyncClient(address, timeout_s=None) as client:
         await client.infer("wait", SOON)
         threading.Thread(target=ready).start()
+        # Python looks at signals before it waits, and one may come just between: so it looks again.
+        ticking = asyncio.create_task(tick())
         await client.infer("wait", ENDLESS)
+async def tick():
+    while True:
+        await asyncio.sleep(0.1)
 if {what != "asyncio"}:
     threading.Thread(target=ready).start()
 try:
@@ -434,7 +439,7 @@ finally:
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=20)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15  # on a busy machine; the request takes 60
     assert output == "'KeyboardInterrupt'\n"
     if not what.startswith("the wait"):
         assert process.returncode == -signal.SIGINT
