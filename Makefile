@@ -2,7 +2,7 @@
 # make compare  set up, export the examples, then measure: does batching pay?
 # make plan     set up, export the examples, then plan the best settings of two of them
 # make test          set up, then all tests but the following: ten minutes
-# make test-alone    those that measure or time something: eight minutes in which nothing else runs
+# make test-alone    those that measure or time something: ten minutes in which nothing else runs
 # make test-docker   those of containers, on a Docker engine of their own: four minutes, root on Linux
 
 PYTHON ?= python3

@@ -10,6 +10,8 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import chain
+from statistics import median
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ import pytest
 from tritonkit import Client
 from tritonkit.plan.batcher import ANSWERED
 from tritonkit.plan.settings import Settings
-from tritonkit.plan.simulate import Service, simulate
+from tritonkit.plan.simulate import Service, Simulated, simulate
 from tritonkit.repository.scheduling import DynamicBatching, QueuePolicy
 from tritonkit.samples import Sample
 from tritonkit.server.embedded import EmbeddedTriton
@@ -66,7 +68,10 @@ for model, shapes, level in levels:
 json.dump(runs, sys.stdout)
 """
 
-LEVEL_S, BARE_S = 4.0, 0.6
+LEVEL_S, BARE_S = 3.0, 0.6
+
+TIMES = 3
+"""Levels of each case, some seconds apart: what disturbs the machine meanwhile disturbs one."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +131,9 @@ def config(name: str, settings: Settings) -> str:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a server did with a case. batch: rows of a run, in the mean."""
+    """What a server did with a case, level by level. batch: rows of a run, in the mean over all."""
 
-    samples: list[Sample]
+    levels: list[list[Sample]]
     batch: float
 
 
@@ -158,9 +163,10 @@ def levels(installed, tmp_path_factory):
         (version / "model.py").write_text(SLEEPING)
         (version.parent / "config.pbtxt").write_text(config(name, config_of(name)))
     wanted = []
-    for name, case in CASES.items():
-        wanted += [("bare", [(1, 1)], ("closed", users, BARE_S)) for users in (1, 4)]
-        wanted.append((name, shapes(case), ("open", case.rate_rps, LEVEL_S, 7)))
+    for seed in range(TIMES):
+        for name, case in CASES.items():
+            wanted += [("bare", [(1, 1)], ("closed", users, BARE_S)) for users in (1, 4)]
+            wanted.append((name, shapes(case), ("open", case.rate_rps, LEVEL_S, seed)))
     with EmbeddedTriton(folder / "repository", log=folder / "log", drain=False) as triton:
         address = f"http://{triton.endpoints.http}"
         with Client(address) as client:
@@ -169,13 +175,14 @@ def levels(installed, tmp_path_factory):
             before = {name: counters(client, name) for name in CASES}
             done = subprocess.run(
                 [sys.executable, "-c", SCRIPT, json.dumps([address, wanted])],
-                **{"capture_output": True, "text": True, "timeout": 300},
+                **{"capture_output": True, "text": True, "timeout": 600},
             )
             assert done.returncode == 0, done.stderr
             after = {name: counters(client, name) for name in CASES}
     runs = [[Sample(*sample) for sample in run] for run in json.loads(done.stdout)]
     batches = {name: after[name].since(before[name]).mean_batch or 0.0 for name in CASES}
-    seen = {name: Seen(run, batches[name]) for name, run in zip(CASES, runs[2::3], strict=True)}
+    of_cases, count = runs[2::3], len(CASES)
+    seen = {name: Seen(of_cases[i::count], batches[name]) for i, name in enumerate(CASES)}
     return Levels(seen, alone=runs[::3], pressed=runs[1::3])
 
 
@@ -219,58 +226,67 @@ def both(levels, service):
     """What Triton did in a case, and what the model says that it does with the same arrivals."""
 
     def run(name):
-        sent = sorted(levels.cases[name].samples, key=lambda s: s.sent_ns)
-        of = [shapes(CASES[name])[s.payload] for s in sent]
-        said = simulate(
-            [s.sent_ns / 1e9 for s in sent],
-            CASES[name].settings,
-            service,
-            rows=[rows for rows, _ in of],
-            shapes=[width for _, width in of],
-        )
-        return levels.cases[name], said
+        seen = levels.cases[name]
+        return seen, [said_of(samples, CASES[name], service) for samples in seen.levels]
 
     return run
 
 
-def latencies_s(seen: Seen) -> np.ndarray:
-    return np.array([(s.done_ns - s.sent_ns) / 1e9 for s in seen.samples if not s.error])
+def said_of(samples, case, service):
+    """What the model says of a level."""
+    sent = sorted(samples, key=lambda s: s.sent_ns)
+    of = [shapes(case)[s.payload] for s in sent]
+    return simulate(
+        [s.sent_ns / 1e9 for s in sent],
+        case.settings,
+        service,
+        rows=[rows for rows, _ in of],
+        shapes=[width for _, width in of],
+    )
+
+
+def ratio(seen: Seen, said: list[Simulated], q: float) -> float:
+    """Of a percentile of what was answered, said to seen, in the median over the levels."""
+    return median(
+        np.percentile(one.latency_s, q)
+        / np.percentile([(s.done_ns - s.sent_ns) / 1e9 for s in level if not s.error], q)
+        for level, one in zip(seen.levels, said, strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_mean_batch(both, name):
     """Rows of a run, in the mean, within 5 %."""
     seen, said = both(name)
-    assert said.mean_batch == pytest.approx(seen.batch, rel=0.05)
+    found = sum(one.rows for one in said) / sum(one.runs for one in said)
+    assert found == pytest.approx(seen.batch, rel=0.05)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_p50(both, name):
     """The median latency of what was answered, within 5 %."""
-    seen, said = both(name)
-    assert np.median(said.latency_s) == pytest.approx(np.median(latencies_s(seen)), rel=0.05)
+    assert ratio(*both(name), 50) == pytest.approx(1.0, rel=0.05)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_p99(both, name):
     """The p99 latency of what was answered, within 10 %."""
-    seen, said = both(name)
-    expected = np.quantile(latencies_s(seen), 0.99)
-    assert np.quantile(said.latency_s, 0.99) == pytest.approx(expected, rel=0.1)
+    assert ratio(*both(name), 99) == pytest.approx(1.0, rel=0.1)
 
 
 def test_refusals(both):
     """As many are refused for their timeout, within 5 % of all that came."""
     seen, said = both("timeouts")
-    refused = sum(1 for s in seen.samples if s.error == "unavailable")
-    assert refused > 0.2 * len(seen.samples)
-    found = int((said.outcome != ANSWERED).sum())
-    assert found == pytest.approx(refused, abs=0.05 * len(seen.samples))
+    samples = list(chain.from_iterable(seen.levels))
+    refused = sum(1 for s in samples if s.error == "unavailable")
+    assert refused > 0.2 * len(samples)
+    found = sum(int((one.outcome != ANSWERED).sum()) for one in said)
+    assert found == pytest.approx(refused, abs=0.05 * len(samples))
 
 
 @pytest.mark.parametrize("name", sorted(CASES.keys() - {"timeouts"}))
 def test_nothing_is_refused_without_a_timeout(both, name):
     """Where nothing times out, all are answered."""
     seen, said = both(name)
-    assert {s.error for s in seen.samples} == {""}
-    assert (said.outcome == ANSWERED).all()
+    assert {s.error for level in seen.levels for s in level} == {""}
+    assert all((one.outcome == ANSWERED).all() for one in said)
