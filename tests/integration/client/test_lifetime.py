@@ -439,7 +439,7 @@ finally:
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=20)
-    assert time.monotonic() - began < 15  # on a busy machine; the request takes 60
+    assert time.monotonic() - began < 3
     assert output == "'KeyboardInterrupt'\n"
     if not what.startswith("the wait"):
         assert process.returncode == -signal.SIGINT
