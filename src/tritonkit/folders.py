@@ -1,4 +1,4 @@
-"""Folders that are made for something, and go again if nothing came of it."""
+"""Folders that are made for something, or take the place of others, and the way back."""
 
 from __future__ import annotations
 
@@ -18,3 +18,18 @@ def made(folder: Path) -> Iterator[None]:
         for path in new:
             with suppress(OSError):  # it is not empty
                 path.rmdir()
+
+
+def put(new: Path, place: Path, old: Path) -> None:
+    """Rename a folder to its place; one that is there becomes `old`. All on one file system.
+
+    If it fails, what was there is there again.
+    """
+    if place.exists():
+        place.rename(old)
+    try:
+        new.rename(place)
+    except BaseException:
+        if old.exists():
+            old.rename(place)
+        raise

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from tritonkit.errors import CheckFailedError, InputError
-from tritonkit.folders import made
+from tritonkit.folders import made, put
 
 _MARK = "result.json"
 _MEASURED = "progress.jsonl"
@@ -71,17 +71,10 @@ def publish(out: Path, *, resume: bool = False) -> Iterator[Path]:
             else:
                 shutil.rmtree(partial)
             raise
-        if not out.exists():
-            partial.rename(out)
-            return
         old = out.with_name(f".{out.name}.{os.getpid()}.old")
-        out.rename(old)
-        try:
-            partial.rename(out)
-        except BaseException:
-            old.rename(out)
-            raise
-        shutil.rmtree(old)
+        put(partial, out, old)
+        if old.exists():
+            shutil.rmtree(old)
 
 
 @contextmanager

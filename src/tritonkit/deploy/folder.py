@@ -12,7 +12,7 @@ import yaml
 
 from tritonkit.deploy.manifests import Object
 from tritonkit.errors import InputError
-from tritonkit.folders import made
+from tritonkit.folders import made, put
 
 BASE = "base"
 _MARK = "kustomization.yaml"
@@ -66,16 +66,7 @@ def write_folder(
         for name, content in files.items():
             above = "".join(_comment(line) for line in comments.get(name, ()))
             (work / name).write_text(above + _text(content), encoding="utf-8")
-        if not out.exists():
-            work.rename(out)
-            return
-        old = Path(temporary) / "old"
-        out.rename(old)
-        try:
-            work.rename(out)
-        except BaseException:
-            old.rename(out)
-            raise
+        put(work, out, Path(temporary) / "old")
 
 
 def _require_free(out: Path, force: bool) -> None:

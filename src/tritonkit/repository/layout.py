@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tritonkit.errors import RepositoryError
-from tritonkit.folders import made
+from tritonkit.folders import made, put
 from tritonkit.payloads import PAYLOADS
 from tritonkit.repository import pbtxt
 from tritonkit.repository.config import ModelConfig, VersionPolicy
@@ -179,14 +179,7 @@ def write_entry(
         (work / CONFIG).write_text(text, encoding="utf-8")
         if payloads is not None:
             shutil.copyfile(payloads, work / PAYLOADS)
-        try:
-            if target.exists():
-                target.rename(work / "replaced")
-            (work / "version").rename(target)
-        except BaseException:
-            if (work / "replaced").exists():
-                (work / "replaced").rename(target)
-            raise
+        put(work / "version", target, work / "replaced")
         for place in beside:
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             (work / "beside" / place).replace(folder / place)
