@@ -60,8 +60,8 @@ LEVELS_APART = 1_000
 """From one plan's seed to the next; its levels have those in between."""
 
 AT_RATE = 12
-"""Levels at the rate of a winner's p99, besides those of its plan. On a shared machine every other
-level or so has some tenths of a second in which all is slow, and three say little of the median."""
+"""Levels at the rate of a winner's p99, besides those of its plan. On a shared machine many levels
+have some tenths of a second in which all is slow, and three say little of the median."""
 
 AT_LENGTH = 32
 """Levels on each of the arms that are compared at length."""

@@ -5,8 +5,7 @@ the machine is busier than in either: runs take longer, and now and then much lo
 for each way to run make up for that: a pace on all times, and an exponent on their scatter.
 
 Each live level is simulated with the very requests that it had, at their times: in levels of some
-hundred requests the luck of their arrivals moves p99 by a fifth either way, and is no sign of slow
-runs.
+hundred requests the luck of their arrivals moves p99, and is no sign of slow runs.
 """
 
 from __future__ import annotations
